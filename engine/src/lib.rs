@@ -1,2 +1,3 @@
 //! Placeholder.
 pub mod format;
+pub mod record;

@@ -1,0 +1,346 @@
+//! What a namespace is made of, and what its verbs share: finding a record, knowing whether it is alive,
+//! waiting for space and for durability.
+
+use super::cache::ReadCache;
+use super::record::{Record, RecordBytes};
+use super::sets::{Set, Sets};
+use super::stats::Counters;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{Durability, NamespaceConfig};
+use crate::error::{Error, Result};
+use crate::format::{Fault, RecordView, VOID_TIME_EPOCH_MS};
+use crate::index::{Entry, Flags, Index, Partition, PartitionId, Tag};
+use crate::record::Digest;
+use crate::signal::{Gate, Signal};
+use crate::volume::{AppendClock, AppendContext, Receipt, StreamId, Volume, WriteBuffer};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
+
+/// A namespace. The public handles hold it by `Arc`.
+pub(crate) struct Core {
+    pub config: NamespaceConfig,
+    pub index: Index<Entry>,
+    pub volumes: Box<[Volume]>,
+    pub plan: StreamPlan,
+    pub sets: Sets,
+    pub cache: ReadCache,
+    pub clock: Arc<dyn Clock>,
+    pub append_clock: Arc<AppendClock>,
+    pub next_sequence: AtomicU64,
+    /// Writers wait here for space.
+    pub gate: Gate,
+    /// The flush job has work.
+    pub flush_work: Arc<Signal>,
+    /// Defrag or a sweep has work.
+    pub upkeep_work: Arc<Signal>,
+    pub counters: Counters,
+    /// How long (in sequence numbers) blocks of short-lived records have lived lately: what is older when it
+    /// is overwritten counts as long-lived.
+    pub short_lifespan: AtomicU64,
+    /// Set when the engine closes: writes are refused.
+    pub is_closed: AtomicBool,
+    /// A truncation whose entries have not all been swept out of the index.
+    pub sweep_pending: AtomicBool,
+    /// Held by a truncation from threshold to sweep.
+    pub truncating: AtomicBool,
+}
+
+/// Which streams a volume has.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamPlan {
+    /// 2 (fresh, moved) on small devices, else 6.
+    pub count: u8,
+    /// Free blocks that writers leave to defrag.
+    pub reserve: u32,
+}
+
+impl StreamPlan {
+    /// Blocks that a device needs for the six classes to be worth their open blocks.
+    const MANY: u32 = 96;
+
+    /// The plan for a device of so many blocks.
+    pub fn for_blocks(count: u32) -> Self {
+        if count < Self::MANY { StreamPlan { count: 2, reserve: 4 } } else { StreamPlan { count: 6, reserve: 8 } }
+    }
+
+    /// The first stream of moved records.
+    pub fn first_moved(self) -> u8 {
+        if self.count == 2 { 1 } else { 2 }
+    }
+
+    /// The fewest blocks a device must have: header, open blocks, reserve, and two more to be of use.
+    pub const MINIMUM_BLOCKS: u32 = 1 + 2 + 4 + 3;
+}
+
+/// What a lookup found, and the life of the block it pointed into at that moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Found {
+    pub entry: Entry,
+    pub epoch: u64,
+}
+
+impl Found {
+    /// Whether both stand for the same bytes.
+    pub fn is_same_place(&self, other: &Found) -> bool {
+        self.entry.location() == other.entry.location() && self.epoch == other.epoch
+    }
+}
+
+/// Names a record: by partition and tag, and by its whole digest where the caller knows that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub partition: PartitionId,
+    pub tag: Tag,
+    pub digest: Option<Digest>,
+}
+
+impl Wanted {
+    pub fn of(digest: Digest) -> Self {
+        let bytes = digest.as_bytes();
+        Wanted { partition: PartitionId::of(bytes), tag: Tag::of(bytes), digest: Some(digest) }
+    }
+
+    /// Whether a record with this digest is the one.
+    pub fn is(&self, digest: &[u8; 20]) -> bool {
+        match self.digest {
+            Some(wanted) => wanted.as_bytes() == digest,
+            None => PartitionId::of(digest) == self.partition && Tag::of(digest) == self.tag,
+        }
+    }
+}
+
+/// Whether a record with a void-time is alive: in its last second only the record itself knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Alive,
+    LastSecond,
+    Over,
+}
+
+/// The life of an entry with this void-time.
+pub(crate) fn life(void_time: u32, now: Timestamp) -> Life {
+    if void_time == 0 {
+        return Life::Alive;
+    }
+    let end_ms = VOID_TIME_EPOCH_MS + u64::from(void_time) * 1000;
+    if now.0 >= end_ms {
+        Life::Over
+    } else if now.0 + 1000 > end_ms {
+        Life::LastSecond
+    } else {
+        Life::Alive
+    }
+}
+
+/// Why a writer waits, which decides how much space it must leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    Put,
+    Delete,
+}
+
+impl Core {
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn volume_of(&self, partition: PartitionId, tag: Tag) -> &Volume {
+        // The tag's low end, which the index does not use for placement.
+        let spread = tag.high() ^ u64::from(partition.get());
+        &self.volumes[(spread % self.volumes.len() as u64) as usize]
+    }
+
+    pub fn volume(&self, member: u8) -> &Volume {
+        &self.volumes[usize::from(member)]
+    }
+
+    pub fn found(&self, entry: Entry) -> Found {
+        let volume = self.volume(entry.location().device);
+        let (block, _) = volume.place(entry.location());
+        Found { entry, epoch: volume.blocks.epoch(block) }
+    }
+
+    /// Whether the entry stands for a record, by all that the index knows.
+    pub fn is_visible(&self, entry: &Entry, now: Timestamp) -> bool {
+        !entry.flags().contains(Flags::TOMBSTONE)
+            && life(entry.void_time(), now) != Life::Over
+            && !self.sets.is_truncated(entry)
+    }
+
+    /// Looks a record up, with the partition locked by the caller.
+    pub fn find_in(&self, partition: &Partition<'_, Entry>, tag: Tag, now: Timestamp) -> Option<Found> {
+        let entry = partition.get(tag)?;
+        self.is_visible(&entry, now).then(|| self.found(entry))
+    }
+
+    /// Looks a record up. The lock is taken and gone.
+    pub fn find(&self, wanted: &Wanted, now: Timestamp) -> Option<Found> {
+        let partition = self.index.lock(wanted.partition);
+        self.find_in(&partition, wanted.tag, now)
+    }
+
+    /// The record, if it can be had without the device.
+    pub fn read_ram(&self, found: &Found, wanted: &Wanted) -> Option<Record> {
+        let location = found.entry.location();
+        let bytes = if let Some(bytes) =
+            self.volume(location.device).copy_from_ram(location, found.entry.size_class().bytes())
+        {
+            RecordBytes::Owned(bytes)
+        } else {
+            RecordBytes::Shared(self.cache.get(location, found.epoch)?)
+        };
+        Record::new(bytes).ok().filter(|record| wanted.is(&record.header().digest))
+    }
+
+    /// Checks bytes that the device gave for `found`: checksum, place, digest.
+    pub fn prove(&self, found: &Found, wanted: &Wanted, bytes: &[u8]) -> Result<(), Fault> {
+        let volume = self.volume(found.entry.location().device);
+        let (block, pos) = volume.place(found.entry.location());
+        let view = RecordView::parse(bytes, volume.salt(block, found.epoch), pos)?;
+        if wanted.is(&view.header().digest) { Ok(()) } else { Err(Fault::Checksum) }
+    }
+
+    /// The error for a record whose bytes do not prove themselves.
+    pub fn corrupt(&self, found: &Found, wanted: &Wanted, fault: Fault) -> Error {
+        let location = found.entry.location();
+        let volume = self.volume(location.device);
+        self.counters.corrupt.add(1);
+        let digest = wanted.digest.unwrap_or_default();
+        let error = Error::Corrupt {
+            digest,
+            device: volume.geometry().name.to_string(),
+            block: volume.place(location).0.0,
+            offset: location.offset(),
+            fault,
+        };
+        tracing::error!("{error}");
+        error
+    }
+
+    /// What an append needs to know.
+    pub fn append_context(&self, stream: StreamId, need: Need, now: Timestamp) -> AppendContext {
+        let floor = match need {
+            Need::Put => self.plan.reserve,
+            Need::Delete => self.plan.reserve / 2,
+        };
+        self.context(stream, floor, now)
+    }
+
+    /// What an append with this floor needs to know.
+    pub fn context(&self, stream: StreamId, floor: u32, now: Timestamp) -> AppendContext {
+        AppendContext {
+            stream,
+            floor,
+            now_ms: now.0,
+            mono_ms: self.clock.mono_ms(),
+            sequence: self.next_sequence.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The stream for a record that replaces `old`.
+    pub fn fresh_stream(&self, old: Option<&Entry>) -> StreamId {
+        if self.plan.count == 2 {
+            return StreamId(0);
+        }
+        // After SepBIT (FAST'22): what was overwritten soon will be overwritten soon again. The age of the
+        // old version is that of its block, which is exact enough while blocks are small beside lifespans.
+        let Some(old) = old else { return StreamId(1) };
+        let volume = self.volume(old.location().device);
+        let (block, _) = volume.place(old.location());
+        let info = volume.blocks.info(block);
+        let age = self.next_sequence.load(Ordering::Relaxed).saturating_sub(info.first_sequence);
+        let is_short = info.stream < self.plan.first_moved()
+            && age < self.short_lifespan.load(Ordering::Relaxed);
+        StreamId(if is_short { 0 } else { 1 })
+    }
+
+    /// The next sequence number. Under the key's partition lock (I5).
+    pub fn next_sequence(&self) -> u64 {
+        self.next_sequence.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Bytes of one record, header and padding included, that still fit into a block.
+    pub fn record_limit(&self) -> u32 {
+        self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).min().unwrap_or(0)
+    }
+
+    /// Live bytes, and how many there may be before writes are refused.
+    pub fn space(&self) -> (u64, u64) {
+        let mut used = 0;
+        let mut limit = 0;
+        for volume in &self.volumes {
+            used += volume.blocks.used_size();
+            let lacking = if volume.host_full.load(Ordering::Relaxed) { volume.blocks.virgin_count() } else { 0 };
+            let fixed = 1 + self.plan.reserve + u32::from(self.plan.count) + lacking;
+            let blocks = volume.blocks.count().saturating_sub(fixed);
+            limit += u64::from(blocks) * u64::from(WriteBuffer::payload_limit(volume.block_size()));
+        }
+        (used, limit / 100 * u64::from(self.config.stop_writes_pct))
+    }
+
+    /// Refuses a put when the namespace is full or a device has failed.
+    pub fn check_writable(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::Closed);
+        }
+        let (used_size, limit) = self.space();
+        if used_size > limit {
+            self.counters.refused.add(1);
+            let lacks_host = self.volumes.iter().any(|v| v.host_full.load(Ordering::Relaxed));
+            let detail = if lacks_host { " (the file system under it is full)" } else { "" };
+            return Err(Error::NoSpace { namespace: self.config.name.clone(), used_size, limit, detail });
+        }
+        Ok(())
+    }
+
+    /// The error for a device that has been latched.
+    pub fn device_failed(&self, volume: &Volume) -> Error {
+        let reason = volume.latch_reason().unwrap_or_default();
+        Error::DeviceFailed { device: volume.geometry().name.to_string(), reason }
+    }
+
+    /// Waits until space may have come since `turn`. Writers are slowed here, not refused.
+    pub async fn wait_for_space(&self, turn: u64) -> Result<()> {
+        self.counters.waited.add(1);
+        self.flush_work.raise();
+        self.upkeep_work.raise();
+        self.gate.wait(turn).await;
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Waits until what `receipt` names is as durable as asked.
+    pub async fn acknowledge(&self, receipt: Receipt, durability: Option<Durability>) -> Result<()> {
+        match durability.unwrap_or(self.config.durability) {
+            Durability::Relaxed => Ok(()),
+            Durability::Group => self.wait_durable(receipt).await,
+        }
+    }
+
+    /// Waits until what `receipt` names is on the device.
+    pub async fn wait_durable(&self, receipt: Receipt) -> Result<()> {
+        let volume = self.volume(receipt.member);
+        poll_fn(|cx| {
+            if volume.stream(receipt.stream).lock().poll_durable(receipt.number, cx.waker()) {
+                return Poll::Ready(Ok(()));
+            }
+            if volume.latch_reason().is_some() {
+                return Poll::Ready(Err(self.device_failed(volume)));
+            }
+            self.flush_work.raise();
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Counts a record in or out of its set.
+    pub fn count(&self, set: &Set, by: i64, entry: &Entry) {
+        set.count(by, entry.void_time() != 0);
+    }
+
+    /// The oldest append that a crash could lose, over all volumes.
+    pub fn undurable_from(&self) -> u64 {
+        self.volumes.iter().map(Volume::undurable_from).min().unwrap_or(u64::MAX)
+    }
+}

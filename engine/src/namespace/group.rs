@@ -1,0 +1,192 @@
+//! Writing several records as one: all partitions locked in order, one contiguous frame, one checksum.
+//!
+//! The shape is that of a single update. A crash leaves the whole group or nothing of it, because the frame is one
+//! run of bytes in one block: recovery takes it whole or not at all (`format/group.rs`). Whatever device
+//! the keys would otherwise go to, a frame goes to the first key's.
+
+use super::core::{Core, Found, Need};
+use super::draft::Outcome;
+use super::policy::WritePolicy;
+use super::record::Record;
+use super::write::{Change, Current, Target, Updated, metadata_of};
+use crate::error::{Error, Result};
+use crate::format::{GROUP_HEADER_SIZE, RecordFlags};
+use crate::index::{Entry, PartitionId, Partition};
+use crate::record::Key;
+use crate::volume::{AppendError, Receipt};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+enum Attempt<E> {
+    Done(Vec<Updated>, Option<Receipt>),
+    Fetch(Vec<Found>),
+    NoBlock,
+    Failed(E),
+}
+
+type Fetched = Vec<Option<(Found, Record)>>;
+
+impl Core {
+    /// Reads the records of `keys`, lets `change` decide for all, and applies its outcomes as one step.
+    pub async fn update_many<E: From<Error>>(
+        self: &Arc<Self>,
+        keys: &[Key<'_>],
+        policy: &WritePolicy,
+        needs_records: bool,
+        mut change: impl FnMut(&[Option<Record>]) -> Result<Vec<Outcome>, E>,
+    ) -> Result<Vec<Updated>, E> {
+        let targets = keys.iter().map(|key| Target::new(self, key, policy)).collect::<Result<Vec<_>>>()?;
+        if keys.iter().enumerate().any(|(i, key)| keys[..i].iter().any(|k| k.digest() == key.digest())) {
+            return Err(Error::Config("the same key is given twice in one group".into()).into());
+        }
+        let mut fetched: Fetched = keys.iter().map(|_| None).collect();
+        let (updated, receipt) = loop {
+            let turn = self.gate.turn();
+            match self.try_update_many(&targets, std::mem::take(&mut fetched), needs_records, &mut change) {
+                Attempt::Done(updated, receipt) => break (updated, receipt),
+                Attempt::Fetch(missing) => fetched = self.fetch_all(&targets, &missing).await?,
+                Attempt::NoBlock => self.wait_for_space(turn).await?,
+                Attempt::Failed(error) => return Err(error),
+            }
+        };
+        for one in &updated {
+            match one {
+                Updated::Put(_) => self.counters.writes.add(1),
+                Updated::Deleted => self.counters.deletes.add(1),
+                Updated::Unchanged => {}
+            }
+        }
+        if let Some(receipt) = receipt {
+            self.acknowledge(receipt, policy.durability).await?;
+        }
+        Ok(updated)
+    }
+
+    /// Fetches the versions in `missing`, all reads in flight at once.
+    async fn fetch_all(&self, targets: &[Target<'_>], missing: &[Found]) -> Result<Fetched> {
+        let mut reads: Vec<_> = targets
+            .iter()
+            .map(|target| {
+                let found = missing.iter().find(|found| found.entry.tag() == target.wanted.tag);
+                found.map(|found| (*found, Box::pin(self.fetch(&target.wanted, found))))
+            })
+            .collect();
+        // One poll starts a read; awaiting them one after another then waits for the slowest.
+        let waker = std::task::Waker::noop();
+        let mut early: Vec<Option<Result<Option<Record>>>> = Vec::with_capacity(reads.len());
+        for read in &mut reads {
+            let polled = read.as_mut().map(|(_, read)| read.as_mut().poll(&mut std::task::Context::from_waker(waker)));
+            early.push(match polled {
+                Some(std::task::Poll::Ready(result)) => Some(result),
+                _ => None,
+            });
+        }
+        let mut fetched = Vec::with_capacity(reads.len());
+        for (read, early) in reads.into_iter().zip(early) {
+            fetched.push(match (read, early) {
+                (None, _) => None,
+                (Some((found, _)), Some(result)) => result?.map(|record| (found, record)),
+                (Some((found, read)), None) => read.await?.map(|record| (found, record)),
+            });
+        }
+        Ok(fetched)
+    }
+
+    fn try_update_many<E: From<Error>>(
+        &self,
+        targets: &[Target<'_>],
+        mut fetched: Fetched,
+        needs_records: bool,
+        change: &mut impl FnMut(&[Option<Record>]) -> Result<Vec<Outcome>, E>,
+    ) -> Attempt<E> {
+        let now = self.now();
+        let ids: Vec<PartitionId> = targets.iter().map(|target| target.wanted.partition).collect();
+        let mut partitions = self.index.lock_many(&ids);
+        let mut records = Vec::with_capacity(targets.len());
+        let mut missing = Vec::new();
+        if needs_records {
+            for (i, target) in targets.iter().enumerate() {
+                let partition = partition_of(&mut partitions, target.wanted.partition);
+                let fetched = fetched.get_mut(i).and_then(Option::take);
+                match self.current_record(partition, &target.wanted, fetched, now) {
+                    Ok(record) => records.push(record),
+                    Err(found) => missing.push(found),
+                }
+            }
+            if !missing.is_empty() {
+                return Attempt::Fetch(missing);
+            }
+        }
+        let outcomes = match change(&records) {
+            Ok(outcomes) => outcomes,
+            Err(error) => return Attempt::Failed(error),
+        };
+        assert_eq!(outcomes.len(), targets.len(), "one outcome for each key of the group");
+        let mut changes: Vec<(usize, Option<Entry>, Change)> = Vec::new();
+        for (i, outcome) in outcomes.into_iter().enumerate() {
+            let target = &targets[i];
+            let partition = partition_of(&mut partitions, target.wanted.partition);
+            let entry = partition.get(target.wanted.tag);
+            let is_alive = match records.get(i) {
+                Some(record) => record.is_some(),
+                None => entry.is_some_and(|entry| self.is_visible(&entry, now)),
+            };
+            let current = Current { entry, record: records.get(i).and_then(Option::as_ref), is_alive };
+            match self.encode(target, &current, outcome, now) {
+                Ok(Some(change)) => changes.push((i, entry, change)),
+                Ok(None) => {}
+                Err(error) => return Attempt::Failed(error.into()),
+            }
+        }
+        self.apply_group(&mut partitions, targets, changes)
+    }
+
+    fn apply_group<E: From<Error>>(
+        &self,
+        partitions: &mut [Partition<'_, Entry>],
+        targets: &[Target<'_>],
+        changes: Vec<(usize, Option<Entry>, Change)>,
+    ) -> Attempt<E> {
+        let mut updated = vec![Updated::Unchanged; targets.len()];
+        let Some((first, _, _)) = changes.first() else { return Attempt::Done(updated, None) };
+        let first = &targets[*first].wanted;
+        let size: u64 = changes.iter().map(|(_, _, change)| u64::from(change.class.bytes())).sum();
+        let footer: u64 = changes.len() as u64 * 32;
+        let limit = self.record_limit();
+        if size + footer + u64::from(GROUP_HEADER_SIZE) > u64::from(limit) {
+            return Attempt::Failed(Error::TooLarge { size: size + footer, limit }.into());
+        }
+        let volume = self.volume_of(first.partition, first.tag);
+        let need = if changes.iter().all(|(_, _, c)| c.is_delete) { Need::Delete } else { Need::Put };
+        let context = self.append_context(self.fresh_stream(changes[0].1.as_ref()), need, self.now());
+        let mut records = Vec::with_capacity(changes.len());
+        let mut rest = Vec::with_capacity(changes.len());
+        for (i, old, mut change) in changes {
+            let flags = change.record.header().flags().0 | RecordFlags::IN_GROUP;
+            change.record.set_flags(RecordFlags(flags));
+            records.push((change.record.clone(), change.class));
+            rest.push((i, old, change));
+        }
+        let (locations, receipt) = match volume.append_group(&records, context) {
+            Ok(appended) => appended,
+            Err(AppendError::NoBlock) => return Attempt::NoBlock,
+            Err(AppendError::Latched) => return Attempt::Failed(self.device_failed(volume).into()),
+        };
+        volume.stats.fresh_size.fetch_add(size, Ordering::Relaxed);
+        for ((i, old, change), location) in rest.into_iter().zip(locations) {
+            let target = &targets[i];
+            let partition = partition_of(partitions, target.wanted.partition);
+            self.publish(partition, &target.set, old, &change, location);
+            updated[i] =
+                if change.is_delete { Updated::Deleted } else { Updated::Put(metadata_of(&change.entry)) };
+        }
+        Attempt::Done(updated, Some(receipt))
+    }
+}
+
+fn partition_of<'p, 'i>(
+    partitions: &'p mut [Partition<'i, Entry>],
+    id: PartitionId,
+) -> &'p mut Partition<'i, Entry> {
+    partitions.iter_mut().find(|partition| partition.id() == id).expect("all partitions of the group are locked")
+}

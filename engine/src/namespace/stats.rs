@@ -1,0 +1,116 @@
+//! Counting what a namespace does.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter that many threads add to.
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, by: u64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The counters of a namespace.
+        #[derive(Default)]
+        pub(crate) struct Counters { $(pub $name: Counter,)* }
+
+        /// What a namespace has done since it was opened.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct CountersSnapshot { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counters {
+            pub fn snapshot(&self) -> CountersSnapshot {
+                CountersSnapshot { $($name: self.$name.get(),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Reads that found a record.
+    hits,
+    /// Reads that found none.
+    misses,
+    /// Reads answered from a write buffer, the post-write cache or the read cache.
+    ram_reads,
+    /// Reads that went to the device.
+    device_reads,
+    /// Records written by users.
+    writes,
+    /// Records deleted by users.
+    deletes,
+    /// Records that have expired.
+    expired,
+    /// Times that a writer had to wait for space.
+    waited,
+    /// Writes refused because the namespace is full.
+    refused,
+    /// Records that did not prove themselves.
+    corrupt,
+    /// Records that defrag moved.
+    moved,
+    /// Blocks that defrag emptied.
+    defragged_blocks,
+}
+
+/// A picture of a namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// What it has done.
+    pub counters: CountersSnapshot,
+    /// Records; expired ones count until a sweep has met them.
+    pub objects: u64,
+    /// Records with a time to live.
+    pub expiring: u64,
+    /// Entries that stand for deleted records.
+    pub tombstones: u64,
+    /// Bytes of RAM that the index takes, all allocations counted.
+    pub index_size: u64,
+    /// Bytes of RAM in the read cache.
+    pub cache_size: u64,
+    /// Bytes on the devices that records take.
+    pub used_size: u64,
+    /// Writes are refused beyond so many.
+    pub used_limit: u64,
+    /// Bytes of all blocks.
+    pub device_size: u64,
+    /// Bytes of the blocks that are free.
+    pub free_size: u64,
+    /// Blocks on all devices.
+    pub blocks: u64,
+    /// Blocks that are free.
+    pub free_blocks: u64,
+    /// Sealed blocks that wait for the device.
+    pub unwritten_blocks: u64,
+    /// Bytes appended for users.
+    pub fresh_size: u64,
+    /// Bytes appended by defrag.
+    pub moved_size: u64,
+    /// Records that replaced their older version in RAM.
+    pub overwritten_in_place: u64,
+    /// Bytes read from the devices.
+    pub device_read_size: u64,
+    /// Bytes written to the devices.
+    pub device_written_size: u64,
+    /// Reads that the devices served, those of defrag included.
+    pub device_read_count: u64,
+    /// Writes that the devices served.
+    pub device_write_count: u64,
+    /// Devices that have failed and take no more writes.
+    pub failed_devices: u64,
+}
+
+impl Stats {
+    /// Bytes appended for every byte that users appended: what defrag costs.
+    pub fn write_amplification(&self) -> f64 {
+        if self.fresh_size == 0 { 1.0 } else { (self.fresh_size + self.moved_size) as f64 / self.fresh_size as f64 }
+    }
+}

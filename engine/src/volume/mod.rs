@@ -1,0 +1,420 @@
+//! One device seen as a log: blocks are opened, appended to, sealed, written, emptied and reused.
+//!
+//! A volume has a few streams, one for each class of expected lifetime, so that records that will die at
+//! about the same time share blocks and whole blocks become free by themselves. It knows where bytes
+//! are (in an open block, in a sealed one still in RAM, on the device) and how many of each block are live.
+//! It does not know the index: who calls says what to append and what to release.
+//!
+//! Writing is left as work in the streams; the flush job takes it from there (`jobs/flush.rs`).
+
+mod block_table;
+mod header;
+mod sealed;
+mod stream;
+mod write_buffer;
+
+pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable};
+pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header};
+pub use sealed::SealedBlock;
+pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};
+pub use write_buffer::{NONE, WriteBuffer};
+
+use crate::device::{AlignedBuffer, Device, Request, Ticket};
+use crate::format::{BlockHeader, BlockSalt, DeviceHeader, EncodedRecord, UNIT};
+use crate::index::{Location, SizeClass};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Numbers the appends of all volumes of a namespace, so that "everything before this moment" is one number.
+#[derive(Default)]
+pub struct AppendClock(AtomicU64);
+
+impl AppendClock {
+    fn tick(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// The number that the next append gets.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Why nothing was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// No free block above the floor: wait for the jobs, then try again.
+    NoBlock,
+    /// The device has failed and takes no more writes.
+    Latched,
+}
+
+/// Where an append went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// For the index.
+    pub location: Location,
+    /// For waiting until it is durable.
+    pub receipt: Receipt,
+}
+
+/// Names an append: enough to ask whether it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Which volume of the namespace.
+    pub member: u8,
+    /// Which stream of the volume.
+    pub stream: StreamId,
+    /// The append number.
+    pub number: u64,
+}
+
+/// What an append needs to know besides the record.
+#[derive(Clone, Copy, Debug)]
+pub struct AppendContext {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Free blocks that must remain.
+    pub floor: u32,
+    /// The wall clock, in milliseconds since the Unix epoch.
+    pub now_ms: u64,
+    /// The monotonic clock, in milliseconds.
+    pub mono_ms: u64,
+    /// The namespace's next sequence number: the age of what comes now.
+    pub sequence: u64,
+}
+
+/// Counters of a volume, since it was opened.
+#[derive(Default)]
+pub struct VolumeStats {
+    /// Bytes appended for users.
+    pub fresh_size: AtomicU64,
+    /// Bytes appended by defrag.
+    pub moved_size: AtomicU64,
+    /// Records overwritten in place.
+    pub overwritten_count: AtomicU64,
+    /// Blocks sealed.
+    pub sealed_count: AtomicU64,
+}
+
+/// A volume.
+pub struct Volume {
+    /// The device.
+    pub device: Arc<dyn Device>,
+    /// Its header, as written when it was opened.
+    pub header: DeviceHeader,
+    /// Its blocks.
+    pub blocks: BlockTable,
+    /// Counters.
+    pub stats: VolumeStats,
+    streams: Box<[Stream]>,
+    append_clock: Arc<AppendClock>,
+    next_epoch: AtomicU64,
+    /// Sealed blocks that are not yet on the device.
+    unwritten_count: AtomicU32,
+    /// Written blocks that are still in RAM, oldest first.
+    cached: Mutex<VecDeque<BlockId>>,
+    /// How many blocks may be in RAM besides the open ones.
+    ram_limit: u32,
+    spare: Mutex<Vec<AlignedBuffer>>,
+    latched: Mutex<Option<String>>,
+    is_latched: AtomicBool,
+    /// The file system under the device has no room for another block.
+    pub host_full: AtomicBool,
+}
+
+impl Volume {
+    /// A volume on `device`. `known` is what each block's header said (epoch, stream, first sequence).
+    pub fn new(
+        device: Arc<dyn Device>,
+        header: DeviceHeader,
+        known: &[Option<(u64, u8, u64)>],
+        stream_count: usize,
+        ram_limit: u32,
+        append_clock: Arc<AppendClock>,
+    ) -> Self {
+        Volume {
+            device,
+            blocks: BlockTable::new(header.block_count, known),
+            stats: VolumeStats::default(),
+            streams: (0..stream_count).map(|_| Stream::new()).collect(),
+            append_clock,
+            next_epoch: AtomicU64::new((header.incarnation << 40) + 1),
+            unwritten_count: AtomicU32::new(0),
+            cached: Mutex::default(),
+            ram_limit,
+            spare: Mutex::default(),
+            latched: Mutex::default(),
+            is_latched: AtomicBool::new(false),
+            host_full: AtomicBool::new(false),
+            header,
+        }
+    }
+
+    /// Which member of the device set this is.
+    pub fn member(&self) -> u8 {
+        self.header.member_index as u8
+    }
+
+    /// Bytes of a block.
+    pub fn block_size(&self) -> u32 {
+        self.header.block_size
+    }
+
+    /// The streams.
+    pub fn streams(&self) -> &[Stream] {
+        &self.streams
+    }
+
+    /// One stream.
+    pub fn stream(&self, id: StreamId) -> &Stream {
+        &self.streams[usize::from(id.0)]
+    }
+
+    /// The block and the position in it that a location names.
+    pub fn place(&self, location: Location) -> (BlockId, u32) {
+        let offset = location.unit() * u64::from(UNIT);
+        let size = u64::from(self.block_size());
+        (BlockId((offset / size) as u32), (offset % size) as u32)
+    }
+
+    fn location(&self, id: BlockId, pos: u32) -> Location {
+        let offset = u64::from(id.0) * u64::from(self.block_size()) + u64::from(pos);
+        Location::new(self.member(), offset / u64::from(UNIT))
+    }
+
+    /// The salt of one life of a block.
+    pub fn salt(&self, id: BlockId, epoch: u64) -> BlockSalt {
+        BlockSalt::new(&self.header.set_uuid, self.header.member_index, id.0, epoch)
+    }
+
+    /// The oldest append number of this volume that is not durable, or `NONE`.
+    pub fn undurable_from(&self) -> u64 {
+        self.streams.iter().map(Stream::undurable_from).min().unwrap_or(NONE)
+    }
+
+    /// Sealed blocks that wait for the device.
+    pub fn unwritten_count(&self) -> u32 {
+        self.unwritten_count.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many sealed blocks wait for the device that writers must wait too.
+    pub fn is_backed_up(&self) -> bool {
+        self.unwritten_count() >= self.unwritten_limit()
+    }
+
+    /// How many sealed blocks may wait for the device.
+    pub fn unwritten_limit(&self) -> u32 {
+        (self.ram_limit / 2).max(2)
+    }
+
+    /// Marks the device as failed: no more writes, reads go on.
+    pub fn latch(&self, reason: String) {
+        let mut latched = self.latched.lock();
+        if latched.is_none() {
+            tracing::error!("device {}: {reason}; it takes no more writes", self.device.geometry().name);
+            *latched = Some(reason);
+            self.is_latched.store(true, Ordering::Release);
+        }
+    }
+
+    /// Why the device takes no more writes, if so.
+    pub fn latch_reason(&self) -> Option<String> {
+        if self.is_latched.load(Ordering::Acquire) { self.latched.lock().clone() } else { None }
+    }
+
+    /// Appends a record.
+    pub fn append(
+        &self,
+        record: &EncodedRecord,
+        class: SizeClass,
+        context: AppendContext,
+    ) -> Result<Appended, AppendError> {
+        self.with_room(context, |open, number| {
+            open.append(record, class, number).map(|pos| (open.id, vec_of(pos), class.bytes()))
+        })
+        .map(|(id, positions, receipt)| Appended { location: self.location(id, positions[0]), receipt })
+    }
+
+    /// Appends `records` as one frame that a crash leaves whole or not at all.
+    pub fn append_group(
+        &self,
+        records: &[(EncodedRecord, SizeClass)],
+        context: AppendContext,
+    ) -> Result<(Vec<Location>, Receipt), AppendError> {
+        let size = records.iter().map(|(_, class)| class.bytes()).sum();
+        self.with_room(context, |open, number| {
+            let positions = open.append_group(records, number)?;
+            Some((open.id, positions.into_iter().collect(), size))
+        })
+        .map(|(id, positions, receipt)| {
+            (positions.into_iter().map(|pos| self.location(id, pos)).collect(), receipt)
+        })
+    }
+
+    /// Runs `append` on the stream's open block, or on a new one if there is none or it is full.
+    fn with_room<P>(
+        &self,
+        context: AppendContext,
+        mut append: impl FnMut(&mut WriteBuffer, u64) -> Option<(BlockId, P, u32)>,
+    ) -> Result<(BlockId, P, Receipt), AppendError> {
+        if self.is_latched.load(Ordering::Acquire) {
+            return Err(AppendError::Latched);
+        }
+        let mut state = self.stream(context.stream).lock();
+        let number = self.append_clock.tick();
+        let mut done = state.open.as_mut().and_then(|open| append(open, number));
+        if done.is_none() {
+            self.open_block(&mut state, context)?;
+            done = state.open.as_mut().and_then(|open| append(open, number));
+        }
+        let (id, positions, size) =
+            done.expect("the namespace refuses what is larger than an empty block takes");
+        self.blocks.grow(id, size);
+        if state.tail_since_ms.is_none() {
+            state.tail_since_ms = Some(context.mono_ms);
+        }
+        Ok((id, positions, Receipt { member: self.member(), stream: context.stream, number }))
+    }
+
+    /// Gives the stream a new open block; the one it had is sealed.
+    fn open_block(&self, state: &mut StreamGuard<'_>, context: AppendContext) -> Result<(), AppendError> {
+        let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
+        let stream = context.stream.0;
+        let taken = self.blocks.take(context.floor, stream, epoch, context.sequence);
+        let id = taken.ok_or(AppendError::NoBlock)?;
+        self.seal_open(state, context.now_ms, context.sequence);
+        let header = BlockHeader {
+            block_id: id.0,
+            member_index: self.header.member_index,
+            stream,
+            epoch,
+            first_sequence: context.sequence,
+            opened_ms: context.now_ms,
+            set_uuid: self.header.set_uuid,
+            ..bytemuck::Zeroable::zeroed()
+        };
+        let bytes = self.spare.lock().pop();
+        let bytes = bytes.unwrap_or_else(|| AlignedBuffer::zeroed(self.block_size() as usize));
+        state.open = Some(WriteBuffer::new(header, bytes));
+        Ok(())
+    }
+
+    /// Seals the stream's open block, if it has one.
+    pub fn seal_open(&self, state: &mut StreamGuard<'_>, now_ms: u64, sequence: u64) {
+        if let Some(sealed) = state.seal_open(now_ms) {
+            self.unwritten_count.fetch_add(1, Ordering::Relaxed);
+            self.stats.sealed_count.fetch_add(1, Ordering::Relaxed);
+            self.blocks.seal(sealed, sequence);
+        }
+    }
+
+    /// Puts a newer version in place of the one at `location`, if that still lies in the tail of its
+    /// open block and is at least as large. The receipt to wait for, or none.
+    pub fn overwrite(
+        &self,
+        location: Location,
+        old: SizeClass,
+        record: &EncodedRecord,
+        class: SizeClass,
+    ) -> Option<Receipt> {
+        let (id, pos) = self.place(location);
+        if self.blocks.state(id) != BlockState::Open || self.is_latched.load(Ordering::Acquire) {
+            return None;
+        }
+        let stream = StreamId(self.blocks.stream(id));
+        let mut state = self.stream(stream).lock();
+        let open = state.open.as_mut().filter(|open| open.id == id)?;
+        if !open.overwrite(pos, old, record, class) {
+            return None;
+        }
+        // Whoever waits for the tail's last append waits for this one too.
+        let number = self.append_clock.now().saturating_sub(1).max(open.first_unfrozen);
+        drop(state);
+        self.stats.overwritten_count.fetch_add(1, Ordering::Relaxed);
+        if class.bytes() < old.bytes() {
+            self.blocks.release(id, old.bytes() - class.bytes(), || self.append_clock.now());
+        }
+        Some(Receipt { member: self.member(), stream, number })
+    }
+
+    /// Counts a record out: nothing points at it any more.
+    pub fn release(&self, location: Location, class: SizeClass) {
+        let (id, _) = self.place(location);
+        self.blocks.release(id, class.bytes(), || self.append_clock.now());
+    }
+
+    /// A copy of the bytes at `location`, if they are in RAM.
+    pub fn copy_from_ram(&self, location: Location, size: u32) -> Option<Vec<u8>> {
+        let (id, pos) = self.place(location);
+        if self.blocks.state(id) == BlockState::Open {
+            let state = self.stream(StreamId(self.blocks.stream(id))).lock();
+            if let Some(open) = state.open.as_ref().filter(|open| open.id == id) {
+                return open.get(pos, size).map(<[u8]>::to_vec);
+            }
+        }
+        let sealed = self.blocks.ram(id)?;
+        sealed.bytes.get(pos as usize..(pos + size) as usize).map(<[u8]>::to_vec)
+    }
+
+    /// Starts a read of `size` bytes at `location`. The answer's buffer begins `skip` bytes before them.
+    pub fn read(&self, location: Location, size: u32) -> DeviceRead {
+        let sector = u64::from(self.device.geometry().sector_size);
+        let start = location.unit() * u64::from(UNIT);
+        let from = start - start % sector;
+        let to = (start + u64::from(size)).next_multiple_of(sector);
+        let buffer = AlignedBuffer::for_read((to - from) as usize);
+        let ticket = self.device.submit(Request::Read { offset: from, buffer });
+        DeviceRead { ticket, skip: (start - from) as usize, size: size as usize }
+    }
+
+    /// Starts a read of a whole block or a part of it.
+    pub fn read_block(&self, id: BlockId, pos: u32, size: u32) -> Ticket {
+        let offset = u64::from(id.0) * u64::from(self.block_size()) + u64::from(pos);
+        self.device.submit(Request::Read { offset, buffer: AlignedBuffer::zeroed(size as usize) })
+    }
+
+    /// The flush job has made a write durable.
+    pub fn written(&self, stream: StreamId, piece: u64) -> Progress {
+        let progress = self.stream(stream).lock().written(piece);
+        for &id in &progress.finished {
+            self.unwritten_count.fetch_sub(1, Ordering::Relaxed);
+            self.blocks.written(id, self.append_clock.now());
+            self.cached.lock().push_back(id);
+        }
+        self.trim_cache();
+        progress
+    }
+
+    /// Gives up the oldest written blocks in RAM beyond the budget.
+    fn trim_cache(&self) {
+        let mut cached = self.cached.lock();
+        while cached.len() as u32 + self.unwritten_count() > self.ram_limit {
+            let Some(id) = cached.pop_front() else { break };
+            let Some(sealed) = self.blocks.evict_ram(id) else { continue };
+            // The buffer can serve again if no reader holds it at this moment.
+            let Ok(sealed) = Arc::try_unwrap(sealed) else { continue };
+            let Ok(bytes) = Arc::try_unwrap(sealed.bytes) else { continue };
+            let mut spare = self.spare.lock();
+            if spare.len() < 2 {
+                spare.push(bytes);
+            }
+        }
+    }
+}
+
+fn vec_of(pos: u32) -> [u32; 1] {
+    [pos]
+}
+
+/// A read in flight.
+pub struct DeviceRead {
+    /// The answer to come.
+    pub ticket: Ticket,
+    /// Where the wanted bytes start in the answer's buffer.
+    pub skip: usize,
+    /// How many they are.
+    pub size: usize,
+}
