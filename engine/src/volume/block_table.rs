@@ -284,6 +284,11 @@ impl BlockTable {
         if ready { lists.ready.push_back(id) } else { lists.virgin.push_front(id) }
     }
 
+    /// Free blocks that have never been written.
+    pub fn virgin_count(&self) -> u32 {
+        self.lists.lock().virgin.len() as u32
+    }
+
     /// How many blocks can be taken at once.
     pub fn ready_count(&self) -> usize {
         self.lists.lock().ready.len()

@@ -25,31 +25,33 @@ pub enum HeaderError {
         "device {name} holds something that is not Aerolith's (first bytes {first:02x?}): it is left as it is. \
          Give another path, or erase it yourself if nobody needs it"
     )]
-    Foreign { name: String, first: Vec<u8> },
+    Foreign { name: Arc<str>, first: Vec<u8> },
     /// Both header copies are damaged.
     #[error(
         "device {name}: both copies of the device header are damaged ({fault}): it is left as it is. \
          Restore the first 8192 bytes or the whole device from a copy"
     )]
-    Damaged { name: String, fault: Fault },
+    Damaged { name: Arc<str>, fault: Fault },
     /// The device is smaller than it was.
     #[error(
         "device {name} has {size} bytes, but its header says {expected}: it was cut off. \
          It is left as it is; restore it from a copy"
     )]
-    Truncated { name: String, size: u64, expected: u64 },
+    Truncated { name: Arc<str>, size: u64, expected: u64 },
     /// Too few blocks.
     #[error(
         "device {name} has {size} bytes, that is {count} blocks of {block_size}; at least {minimum} are needed. \
          Give it more space or use smaller blocks"
     )]
-    TooSmall { name: String, size: u64, count: u32, block_size: u32, minimum: u32 },
+    TooSmall { name: Arc<str>, size: u64, count: u32, block_size: u32, minimum: u32 },
     /// The device belongs to another namespace.
     #[error("device {name} belongs to namespace '{found}', not to '{expected}'")]
-    OtherNamespace { name: String, found: String, expected: String },
+    OtherNamespace { name: Arc<str>, found: String, expected: String },
     /// The devices are not one whole set.
-    #[error("device {name} does not fit the others: {why}. A namespace opens with all of its devices or not at all")]
-    NotASet { name: String, why: String },
+    #[error(
+        "device {name} does not fit the others: {why}. A namespace opens with all of its devices or not at all"
+    )]
+    NotASet { name: Arc<str>, why: String },
 }
 
 /// The headers of a namespace's devices, in the order of their member numbers.
@@ -63,8 +65,7 @@ pub struct DeviceSet {
 }
 
 fn read(device: &dyn Device, offset: u64, size: u64) -> Result<AlignedBuffer, DeviceError> {
-    let answer =
-        device.submit(Request::Read { offset, buffer: AlignedBuffer::zeroed(size as usize) }).wait();
+    let answer = device.submit(Request::Read { offset, buffer: AlignedBuffer::zeroed(size as usize) }).wait();
     answer.result?;
     Ok(answer.buffer.unwrap_or_else(|| AlignedBuffer::zeroed(0)))
 }
@@ -90,7 +91,9 @@ pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderEr
     match (best, fault) {
         (Some(header), None) => Ok(Some(header)),
         (Some(header), Some(fault)) => {
-            tracing::warn!("device {name}: one of two header copies is damaged ({fault}); the other one is used");
+            tracing::warn!(
+                "device {name}: one of two header copies is damaged ({fault}); the other one is used"
+            );
             Ok(Some(header))
         }
         (None, fault) => {

@@ -19,19 +19,24 @@ pub use sealed::SealedBlock;
 pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};
 pub use write_buffer::{NONE, WriteBuffer};
 
-use crate::device::{AlignedBuffer, Device, Request, Ticket};
+use crate::device::{AlignedBuffer, Device, Geometry, Request, Ticket};
 use crate::format::{BlockHeader, BlockSalt, DeviceHeader, EncodedRecord, UNIT};
 use crate::index::{Location, SizeClass};
+use crate::signal::Signal;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Numbers the appends of all volumes of a namespace, so that "everything before this moment" is one number.
-#[derive(Default)]
 pub struct AppendClock(AtomicU64);
 
 impl AppendClock {
+    /// A clock whose first tick is `first`.
+    pub fn starting_at(first: u64) -> Self {
+        AppendClock(AtomicU64::new(first))
+    }
+
     fn tick(&self) -> u64 {
         self.0.fetch_add(1, Ordering::AcqRel)
     }
@@ -103,6 +108,7 @@ pub struct VolumeStats {
 pub struct Volume {
     /// The device.
     pub device: Arc<dyn Device>,
+    geometry: Geometry,
     /// Its header, as written when it was opened.
     pub header: DeviceHeader,
     /// Its blocks.
@@ -111,6 +117,8 @@ pub struct Volume {
     pub stats: VolumeStats,
     streams: Box<[Stream]>,
     append_clock: Arc<AppendClock>,
+    /// Raised when a block is sealed.
+    flush_work: Arc<Signal>,
     next_epoch: AtomicU64,
     /// Sealed blocks that are not yet on the device.
     unwritten_count: AtomicU32,
@@ -134,13 +142,17 @@ impl Volume {
         stream_count: usize,
         ram_limit: u32,
         append_clock: Arc<AppendClock>,
+        flush_work: Arc<Signal>,
     ) -> Self {
+        let geometry = device.geometry();
         Volume {
             device,
+            geometry,
             blocks: BlockTable::new(header.block_count, known),
             stats: VolumeStats::default(),
             streams: (0..stream_count).map(|_| Stream::new()).collect(),
             append_clock,
+            flush_work,
             next_epoch: AtomicU64::new((header.incarnation << 40) + 1),
             unwritten_count: AtomicU32::new(0),
             cached: Mutex::default(),
@@ -156,6 +168,11 @@ impl Volume {
     /// Which member of the device set this is.
     pub fn member(&self) -> u8 {
         self.header.member_index as u8
+    }
+
+    /// The device's name, size and alignment.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
     }
 
     /// Bytes of a block.
@@ -175,14 +192,14 @@ impl Volume {
 
     /// The block and the position in it that a location names.
     pub fn place(&self, location: Location) -> (BlockId, u32) {
-        let offset = location.unit() * u64::from(UNIT);
+        let offset = location.unit * u64::from(UNIT);
         let size = u64::from(self.block_size());
         (BlockId((offset / size) as u32), (offset % size) as u32)
     }
 
     fn location(&self, id: BlockId, pos: u32) -> Location {
         let offset = u64::from(id.0) * u64::from(self.block_size()) + u64::from(pos);
-        Location::new(self.member(), offset / u64::from(UNIT))
+        Location { device: self.member(), unit: offset / u64::from(UNIT) }
     }
 
     /// The salt of one life of a block.
@@ -214,7 +231,7 @@ impl Volume {
     pub fn latch(&self, reason: String) {
         let mut latched = self.latched.lock();
         if latched.is_none() {
-            tracing::error!("device {}: {reason}; it takes no more writes", self.device.geometry().name);
+            tracing::error!("device {}: {reason}; it takes no more writes", self.geometry.name);
             *latched = Some(reason);
             self.is_latched.store(true, Ordering::Release);
         }
@@ -233,9 +250,9 @@ impl Volume {
         context: AppendContext,
     ) -> Result<Appended, AppendError> {
         self.with_room(context, |open, number| {
-            open.append(record, class, number).map(|pos| (open.id, vec_of(pos), class.bytes()))
+            open.append(record, class, number).map(|pos| (open.id, pos, class.bytes()))
         })
-        .map(|(id, positions, receipt)| Appended { location: self.location(id, positions[0]), receipt })
+        .map(|(id, pos, receipt)| Appended { location: self.location(id, pos), receipt })
     }
 
     /// Appends `records` as one frame that a crash leaves whole or not at all.
@@ -247,7 +264,7 @@ impl Volume {
         let size = records.iter().map(|(_, class)| class.bytes()).sum();
         self.with_room(context, |open, number| {
             let positions = open.append_group(records, number)?;
-            Some((open.id, positions.into_iter().collect(), size))
+            Some((open.id, positions, size))
         })
         .map(|(id, positions, receipt)| {
             (positions.into_iter().map(|pos| self.location(id, pos)).collect(), receipt)
@@ -281,6 +298,9 @@ impl Volume {
 
     /// Gives the stream a new open block; the one it had is sealed.
     fn open_block(&self, state: &mut StreamGuard<'_>, context: AppendContext) -> Result<(), AppendError> {
+        if self.is_backed_up() {
+            return Err(AppendError::NoBlock);
+        }
         let epoch = self.next_epoch.fetch_add(1, Ordering::Relaxed);
         let stream = context.stream.0;
         let taken = self.blocks.take(context.floor, stream, epoch, context.sequence);
@@ -308,6 +328,7 @@ impl Volume {
             self.unwritten_count.fetch_add(1, Ordering::Relaxed);
             self.stats.sealed_count.fetch_add(1, Ordering::Relaxed);
             self.blocks.seal(sealed, sequence);
+            self.flush_work.raise();
         }
     }
 
@@ -361,8 +382,8 @@ impl Volume {
 
     /// Starts a read of `size` bytes at `location`. The answer's buffer begins `skip` bytes before them.
     pub fn read(&self, location: Location, size: u32) -> DeviceRead {
-        let sector = u64::from(self.device.geometry().sector_size);
-        let start = location.unit() * u64::from(UNIT);
+        let sector = u64::from(self.geometry.sector_size);
+        let start = location.unit * u64::from(UNIT);
         let from = start - start % sector;
         let to = (start + u64::from(size)).next_multiple_of(sector);
         let buffer = AlignedBuffer::for_read((to - from) as usize);
@@ -403,10 +424,6 @@ impl Volume {
             }
         }
     }
-}
-
-fn vec_of(pos: u32) -> [u32; 1] {
-    [pos]
 }
 
 /// A read in flight.

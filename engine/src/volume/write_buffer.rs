@@ -81,7 +81,8 @@ impl WriteBuffer {
     fn fits(&self, size: u32, count: u32, new_names: u32) -> bool {
         let footer = footer_size(self.entries.len() as u32 + count, self.names_size + new_names);
         let data_end = u64::from(self.pos) + u64::from(size);
-        data_end.next_multiple_of(u64::from(COMMIT_ALIGNMENT)) + u64::from(footer) <= u64::from(self.block_size())
+        data_end.next_multiple_of(u64::from(COMMIT_ALIGNMENT)) + u64::from(footer)
+            <= u64::from(self.block_size())
     }
 
     fn new_name_size(&self, record: &EncodedRecord) -> u32 {
@@ -111,7 +112,7 @@ impl WriteBuffer {
             void_time: void_time(header.expires_ms()),
             digest_prefix,
             generation: header.generation,
-            class_and_flags: FooterEntry::pack(class.raw(), header.flags),
+            class_and_flags: FooterEntry::pack(class.get(), header.flags),
             set_index,
         }
     }
