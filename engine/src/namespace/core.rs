@@ -41,10 +41,9 @@ pub(crate) struct Core {
     pub short_lifespan: AtomicU64,
     /// Set when the engine closes: writes are refused.
     pub is_closed: AtomicBool,
-    /// A truncation whose entries have not all been swept out of the index.
-    pub sweep_pending: AtomicBool,
-    /// Held by a truncation from threshold to sweep.
-    pub truncating: AtomicBool,
+    /// How many truncations there were, and up to which of them dead entries have left the index.
+    pub truncations: AtomicU64,
+    pub swept_truncations: AtomicU64,
 }
 
 /// Which streams a volume has.
@@ -62,7 +61,11 @@ impl StreamPlan {
 
     /// The plan for a device of so many blocks.
     pub fn for_blocks(count: u32) -> Self {
-        if count < Self::MANY { StreamPlan { count: 2, reserve: 4 } } else { StreamPlan { count: 6, reserve: 8 } }
+        if count < Self::MANY {
+            StreamPlan { count: 2, reserve: 4 }
+        } else {
+            StreamPlan { count: 6, reserve: 8 }
+        }
     }
 
     /// The first stream of moved records.
@@ -100,6 +103,17 @@ impl Wanted {
     pub fn of(digest: Digest) -> Self {
         let bytes = digest.as_bytes();
         Wanted { partition: PartitionId::of(bytes), tag: Tag::of(bytes), digest: Some(digest) }
+    }
+
+    /// The digest as far as it is known; the rest zero.
+    pub fn name(&self) -> Digest {
+        self.digest.unwrap_or_else(|| {
+            let mut bytes = [0; 20];
+            bytes[..2]
+                .copy_from_slice(&(self.partition.get() | u16::from(self.tag.low()) << 12).to_le_bytes());
+            bytes[2..10].copy_from_slice(&self.tag.high().to_be_bytes());
+            Digest(bytes)
+        })
     }
 
     /// Whether a record with this digest is the one.
@@ -184,14 +198,15 @@ impl Core {
     /// The record, if it can be had without the device.
     pub fn read_ram(&self, found: &Found, wanted: &Wanted) -> Option<Record> {
         let location = found.entry.location();
-        let bytes = if let Some(bytes) =
-            self.volume(location.device).copy_from_ram(location, found.entry.size_class().bytes())
-        {
-            RecordBytes::Owned(bytes)
-        } else {
-            RecordBytes::Shared(self.cache.get(location, found.epoch)?)
+        let size = found.entry.size_class().bytes();
+        let record = match self.volume(location.device).copy_from_ram(location, size) {
+            Some(bytes) => Record::new(RecordBytes::Owned(bytes)).ok()?,
+            None => {
+                let bytes = self.cache.get(location, found.epoch)?;
+                Record::new(RecordBytes::Shared(bytes)).ok()?.at(*found)
+            }
         };
-        Record::new(bytes).ok().filter(|record| wanted.is(&record.header().digest))
+        wanted.is(&record.header().digest).then_some(record)
     }
 
     /// Checks bytes that the device gave for `found`: checksum, place, digest.
@@ -207,9 +222,8 @@ impl Core {
         let location = found.entry.location();
         let volume = self.volume(location.device);
         self.counters.corrupt.add(1);
-        let digest = wanted.digest.unwrap_or_default();
         let error = Error::Corrupt {
-            digest,
+            digest: wanted.name(),
             device: volume.geometry().name.to_string(),
             block: volume.place(location).0.0,
             offset: location.offset(),
@@ -251,8 +265,8 @@ impl Core {
         let (block, _) = volume.place(old.location());
         let info = volume.blocks.info(block);
         let age = self.next_sequence.load(Ordering::Relaxed).saturating_sub(info.first_sequence);
-        let is_short = info.stream < self.plan.first_moved()
-            && age < self.short_lifespan.load(Ordering::Relaxed);
+        let is_short =
+            info.stream < self.plan.first_moved() && age < self.short_lifespan.load(Ordering::Relaxed);
         StreamId(if is_short { 0 } else { 1 })
     }
 
@@ -272,7 +286,8 @@ impl Core {
         let mut limit = 0;
         for volume in &self.volumes {
             used += volume.blocks.used_size();
-            let lacking = if volume.host_full.load(Ordering::Relaxed) { volume.blocks.virgin_count() } else { 0 };
+            let lacking =
+                if volume.host_full.load(Ordering::Relaxed) { volume.blocks.virgin_count() } else { 0 };
             let fixed = 1 + self.plan.reserve + u32::from(self.plan.count) + lacking;
             let blocks = volume.blocks.count().saturating_sub(fixed);
             limit += u64::from(blocks) * u64::from(WriteBuffer::payload_limit(volume.block_size()));
@@ -280,11 +295,13 @@ impl Core {
         (used, limit / 100 * u64::from(self.config.stop_writes_pct))
     }
 
-    /// Refuses a put when the namespace is full or a device has failed.
+    /// Refuses writes once the engine closes. Under a partition's lock.
+    pub fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Refuses a put when the namespace is full.
     pub fn check_writable(&self) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(Error::Closed);
-        }
         let (used_size, limit) = self.space();
         if used_size > limit {
             self.counters.refused.add(1);
@@ -307,7 +324,7 @@ impl Core {
         self.flush_work.raise();
         self.upkeep_work.raise();
         self.gate.wait(turn).await;
-        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        self.check_open()
     }
 
     /// Waits until what `receipt` names is as durable as asked.
@@ -332,6 +349,18 @@ impl Core {
             Poll::Pending
         })
         .await
+    }
+
+    /// Waits until everything appended so far is on the device.
+    pub async fn flush(&self) -> Result<()> {
+        let number = self.append_clock.now().saturating_sub(1);
+        for volume in &self.volumes {
+            for stream in 0..self.plan.count {
+                self.wait_durable(Receipt { member: volume.member(), stream: StreamId(stream), number })
+                    .await?;
+            }
+        }
+        Ok(())
     }
 
     /// Counts a record in or out of its set.

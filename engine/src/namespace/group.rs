@@ -8,10 +8,10 @@ use super::core::{Core, Found, Need};
 use super::draft::Outcome;
 use super::policy::WritePolicy;
 use super::record::Record;
-use super::write::{Change, Current, Target, Updated, metadata_of};
+use super::write::{Change, Current, Target, Updated, is_tombstone, outcome_of};
 use crate::error::{Error, Result};
 use crate::format::{GROUP_HEADER_SIZE, RecordFlags};
-use crate::index::{Entry, PartitionId, Partition};
+use crate::index::{Entry, Partition, PartitionId, Partitions};
 use crate::record::Key;
 use crate::volume::{AppendError, Receipt};
 use std::sync::Arc;
@@ -64,29 +64,18 @@ impl Core {
 
     /// Fetches the versions in `missing`, all reads in flight at once.
     async fn fetch_all(&self, targets: &[Target<'_>], missing: &[Found]) -> Result<Fetched> {
-        let mut reads: Vec<_> = targets
+        let started: Vec<_> = targets
             .iter()
             .map(|target| {
-                let found = missing.iter().find(|found| found.entry.tag() == target.wanted.tag);
-                found.map(|found| (*found, Box::pin(self.fetch(&target.wanted, found))))
+                let found = missing.iter().find(|found| found.entry.tag() == target.wanted.tag)?;
+                Some((*found, self.read_device(found)))
             })
             .collect();
-        // One poll starts a read; awaiting them one after another then waits for the slowest.
-        let waker = std::task::Waker::noop();
-        let mut early: Vec<Option<Result<Option<Record>>>> = Vec::with_capacity(reads.len());
-        for read in &mut reads {
-            let polled = read.as_mut().map(|(_, read)| read.as_mut().poll(&mut std::task::Context::from_waker(waker)));
-            early.push(match polled {
-                Some(std::task::Poll::Ready(result)) => Some(result),
-                _ => None,
-            });
-        }
-        let mut fetched = Vec::with_capacity(reads.len());
-        for (read, early) in reads.into_iter().zip(early) {
-            fetched.push(match (read, early) {
-                (None, _) => None,
-                (Some((found, _)), Some(result)) => result?.map(|record| (found, record)),
-                (Some((found, read)), None) => read.await?.map(|record| (found, record)),
+        let mut fetched = Vec::with_capacity(started.len());
+        for (target, read) in targets.iter().zip(started) {
+            fetched.push(match read {
+                Some((found, read)) => self.receive(&target.wanted, &found, read).await?.map(|r| (found, r)),
+                None => None,
             });
         }
         Ok(fetched)
@@ -117,6 +106,9 @@ impl Core {
                 return Attempt::Fetch(missing);
             }
         }
+        if let Err(error) = self.check_open() {
+            return Attempt::Failed(error.into());
+        }
         let outcomes = match change(&records) {
             Ok(outcomes) => outcomes,
             Err(error) => return Attempt::Failed(error),
@@ -143,7 +135,7 @@ impl Core {
 
     fn apply_group<E: From<Error>>(
         &self,
-        partitions: &mut [Partition<'_, Entry>],
+        partitions: &mut Partitions<'_, Entry>,
         targets: &[Target<'_>],
         changes: Vec<(usize, Option<Entry>, Change)>,
     ) -> Attempt<E> {
@@ -157,15 +149,16 @@ impl Core {
             return Attempt::Failed(Error::TooLarge { size: size + footer, limit }.into());
         }
         let volume = self.volume_of(first.partition, first.tag);
-        let need = if changes.iter().all(|(_, _, c)| c.is_delete) { Need::Delete } else { Need::Put };
+        let deletes_only = changes.iter().all(|(_, _, change)| is_tombstone(&change.entry));
+        let need = if deletes_only { Need::Delete } else { Need::Put };
         let context = self.append_context(self.fresh_stream(changes[0].1.as_ref()), need, self.now());
         let mut records = Vec::with_capacity(changes.len());
-        let mut rest = Vec::with_capacity(changes.len());
+        let mut facts = Vec::with_capacity(changes.len());
         for (i, old, mut change) in changes {
             let flags = change.record.header().flags().0 | RecordFlags::IN_GROUP;
             change.record.set_flags(RecordFlags(flags));
-            records.push((change.record.clone(), change.class));
-            rest.push((i, old, change));
+            records.push((change.record, change.class));
+            facts.push((i, old, change.entry));
         }
         let (locations, receipt) = match volume.append_group(&records, context) {
             Ok(appended) => appended,
@@ -173,20 +166,18 @@ impl Core {
             Err(AppendError::Latched) => return Attempt::Failed(self.device_failed(volume).into()),
         };
         volume.stats.fresh_size.fetch_add(size, Ordering::Relaxed);
-        for ((i, old, change), location) in rest.into_iter().zip(locations) {
-            let target = &targets[i];
-            let partition = partition_of(partitions, target.wanted.partition);
-            self.publish(partition, &target.set, old, &change, location);
-            updated[i] =
-                if change.is_delete { Updated::Deleted } else { Updated::Put(metadata_of(&change.entry)) };
+        for ((i, old, entry), location) in facts.into_iter().zip(locations) {
+            let partition = partition_of(partitions, targets[i].wanted.partition);
+            self.publish(partition, &targets[i].set, old, entry.with_location(location));
+            updated[i] = outcome_of(&entry);
         }
         Attempt::Done(updated, Some(receipt))
     }
 }
 
 fn partition_of<'p, 'i>(
-    partitions: &'p mut [Partition<'i, Entry>],
+    partitions: &'p mut Partitions<'i, Entry>,
     id: PartitionId,
 ) -> &'p mut Partition<'i, Entry> {
-    partitions.iter_mut().find(|partition| partition.id() == id).expect("all partitions of the group are locked")
+    partitions.get_mut(id).expect("all partitions of the group are locked")
 }

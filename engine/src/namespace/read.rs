@@ -78,11 +78,16 @@ impl Core {
 
     fn unless_expired(&self, record: Record) -> Option<Record> {
         let alive = !record.is_expired(self.now());
-        if alive { self.counters.hits.add(1) } else { self.counters.misses.add(1) }
+        if alive {
+            self.counters.hits.add(1)
+        } else {
+            self.counters.misses.add(1)
+        }
         alive.then_some(record)
     }
 
-    fn read_device(&self, found: &Found) -> DeviceRead {
+    /// Starts the device read for `found`.
+    pub fn read_device(&self, found: &Found) -> DeviceRead {
         self.counters.device_reads.add(1);
         let location = found.entry.location();
         self.volume(location.device).read(location, found.entry.size_class().bytes())
@@ -114,7 +119,7 @@ impl Core {
         match self.prove(found, wanted, bytes) {
             Ok(()) => {
                 self.cache.insert(found.entry.location(), found.epoch, bytes);
-                Ok(Record::new(RecordBytes::Device(buffer, skip)).ok())
+                Ok(Record::new(RecordBytes::Device(buffer, skip)).ok().map(|record| record.at(*found)))
             }
             Err(fault) if self.is_unchanged(wanted, found) => Err(self.corrupt(found, wanted, fault)),
             Err(_) => Ok(None),
@@ -127,7 +132,11 @@ impl Core {
 
     /// Reads the version that `found` stands for; `None` if it is no longer the current one.
     pub async fn fetch(&self, wanted: &Wanted, found: &Found) -> Result<Option<Record>> {
-        let DeviceRead { ticket, skip, size } = self.read_device(found);
-        self.check(wanted, found, ticket.await, skip, size)
+        self.receive(wanted, found, self.read_device(found)).await
+    }
+
+    /// Waits for a read that `read_device` started for `found`.
+    pub async fn receive(&self, wanted: &Wanted, found: &Found, read: DeviceRead) -> Result<Option<Record>> {
+        self.check(wanted, found, read.ticket.await, read.skip, read.size)
     }
 }

@@ -1,5 +1,6 @@
 //! A record as a verb gives it back: it owns its bytes and lends what they hold.
 
+use super::core::Found;
 use crate::clock::Timestamp;
 use crate::device::AlignedBuffer;
 use crate::format::{Fault, RECORD_HEADER_SIZE, RecordHeader, RecordView};
@@ -44,13 +45,26 @@ impl RecordBytes {
 pub struct Record {
     bytes: RecordBytes,
     header: RecordHeader,
+    /// Where the bytes lie on the device, if that is where they come from: there they cannot change.
+    place: Option<Found>,
 }
 
 impl Record {
     /// A record whose bytes have proved themselves, or come from our own memory.
     pub(crate) fn new(bytes: RecordBytes) -> Result<Self, Fault> {
         let header = *RecordView::parse_trusted(bytes.get())?.header();
-        Ok(Record { bytes, header })
+        Ok(Record { bytes, header, place: None })
+    }
+
+    /// The same record, which came from this place of a device.
+    pub(crate) fn at(mut self, place: Found) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Where the bytes lie on the device, if they came from there.
+    pub(crate) fn place(&self) -> Option<Found> {
+        self.place
     }
 
     pub(crate) fn header(&self) -> &RecordHeader {
@@ -99,7 +113,8 @@ impl Record {
         std::str::from_utf8(&self.bytes()[start..start + usize::from(self.header.set_size)]).unwrap_or("")
     }
 
-    fn content(&self) -> (&[u8], &[u8]) {
+    /// The user key's bytes, and the bins.
+    pub(crate) fn content(&self) -> (&[u8], &[u8]) {
         let start = RECORD_HEADER_SIZE as usize + usize::from(self.header.set_size);
         self.bytes()[start..].split_at(usize::from(self.header.key_size))
     }
@@ -130,11 +145,6 @@ impl Record {
     /// The bins, with an error where their bytes are not what this program would have written.
     pub fn try_bins(&self) -> Bins<'_> {
         Bins::new(self.content().1)
-    }
-
-    /// The bins as they are stored.
-    pub(crate) fn bin_bytes(&self) -> &[u8] {
-        self.content().1
     }
 }
 

@@ -144,6 +144,9 @@ impl Sets {
 
     /// Whether a truncation has taken this entry's record away.
     pub fn is_truncated(&self, entry: &Entry) -> bool {
+        if entry.flags().contains(Flags::SYSTEM) {
+            return false;
+        }
         let names = self.names.read();
         let Some(set) = names.by_id.get(usize::from(entry.set_id())) else { return false };
         entry.flags().contains(Flags::PARITY) != set.parity.load(Ordering::Acquire)

@@ -20,7 +20,11 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counters of a namespace.
         #[derive(Default)]
-        pub(crate) struct Counters { $(pub $name: Counter,)* }
+        pub(crate) struct Counters {
+            /// Entries that stand for deleted records; goes up and down.
+            pub tombstones: AtomicU64,
+            $(pub $name: Counter,)*
+        }
 
         /// What a namespace has done since it was opened.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +115,10 @@ pub struct Stats {
 impl Stats {
     /// Bytes appended for every byte that users appended: what defrag costs.
     pub fn write_amplification(&self) -> f64 {
-        if self.fresh_size == 0 { 1.0 } else { (self.fresh_size + self.moved_size) as f64 / self.fresh_size as f64 }
+        if self.fresh_size == 0 {
+            1.0
+        } else {
+            (self.fresh_size + self.moved_size) as f64 / self.fresh_size as f64
+        }
     }
 }

@@ -62,7 +62,11 @@ pub(crate) struct Change {
     pub record: EncodedRecord,
     pub class: SizeClass,
     pub entry: Entry,
-    pub is_delete: bool,
+}
+
+/// Whether an entry stands for a deletion.
+pub(crate) fn is_tombstone(entry: &Entry) -> bool {
+    entry.flags().contains(Flags::TOMBSTONE)
 }
 
 /// How one attempt under the lock ended.
@@ -80,10 +84,22 @@ impl Core {
         self: &Arc<Self>,
         key: &Key<'_>,
         policy: &WritePolicy,
+        change: impl FnMut(Option<&Record>) -> Result<Outcome, E>,
+    ) -> Result<Updated, E> {
+        self.update_with(key, policy, None, change).await
+    }
+
+    /// As `update`, with a record that has been read before.
+    pub async fn update_with<E: From<Error>>(
+        self: &Arc<Self>,
+        key: &Key<'_>,
+        policy: &WritePolicy,
+        known: Option<Record>,
         mut change: impl FnMut(Option<&Record>) -> Result<Outcome, E>,
     ) -> Result<Updated, E> {
         let target = Target::new(self, key, policy)?;
-        let mut fetched = None;
+        // What came from RAM may have been overwritten in place since; what came from the device cannot.
+        let mut fetched = known.and_then(|record| record.place().map(|place| (place, record)));
         let done = loop {
             let turn = self.gate.turn();
             match self.try_update(&target, fetched.take(), &mut change) {
@@ -199,7 +215,7 @@ impl Core {
         now: Timestamp,
         make: impl FnOnce() -> Result<Outcome, E>,
     ) -> Attempt<E> {
-        if let Err(error) = check_policy(target.policy, &current) {
+        if let Err(error) = self.check_open().and_then(|()| check_policy(target.policy, &current)) {
             return Attempt::Failed(error.into());
         }
         let outcome = match make() {
@@ -268,7 +284,7 @@ impl Core {
             .with_generation(generation)
             .with_void_time(void_time)
             .with_flags(flags);
-        Ok(Change { record, class, entry, is_delete: false })
+        Ok(Change { record, class, entry })
     }
 
     fn encode_tombstone(&self, target: &Target<'_>, now: Timestamp) -> Change {
@@ -276,7 +292,7 @@ impl Core {
         record.complete(self.next_sequence(), 0, 0, now.0, RecordFlags(RecordFlags::TOMBSTONE), 0);
         let class = SizeClass::for_size(record.length());
         let entry = blank_entry(target, class).with_flags(target.set.parity().with(Flags::TOMBSTONE));
-        Change { record, class, entry, is_delete: true }
+        Change { record, class, entry }
     }
 
     fn expires_ms(&self, ttl: Ttl, current: &Current<'_>, now: Timestamp) -> u64 {
@@ -308,49 +324,45 @@ impl Core {
             let receipt = volume.overwrite(old.location(), old.size_class(), &change.record, change.class);
             if let Some(receipt) = receipt {
                 partition.insert(change.entry.with_location(old.location()));
-                self.recount(&target.set, Some(&old), &change);
-                return Ok((outcome_of(&change), receipt));
+                self.recount(&target.set, Some(&old), &change.entry);
+                return Ok((outcome_of(&change.entry), receipt));
             }
         }
         let volume = self.volume_of(target.wanted.partition, target.wanted.tag);
-        let need = if change.is_delete { Need::Delete } else { Need::Put };
+        let need = if is_tombstone(&change.entry) { Need::Delete } else { Need::Put };
         let context = self.append_context(self.fresh_stream(current.entry.as_ref()), need, now);
         let appended = volume.append(&change.record, change.class, context)?;
-        volume.stats.fresh_size.fetch_add(u64::from(change.class.bytes()), std::sync::atomic::Ordering::Relaxed);
-        self.publish(partition, &target.set, current.entry, &change, appended.location);
-        Ok((outcome_of(&change), appended.receipt))
+        volume
+            .stats
+            .fresh_size
+            .fetch_add(u64::from(change.class.bytes()), std::sync::atomic::Ordering::Relaxed);
+        self.publish(partition, &target.set, current.entry, change.entry.with_location(appended.location));
+        Ok((outcome_of(&change.entry), appended.receipt))
     }
 
     /// Lets the index point at an appended change, and releases what it replaces.
-    pub fn publish(
-        &self,
-        partition: &mut Partition<'_, Entry>,
-        set: &Set,
-        old: Option<Entry>,
-        change: &Change,
-        location: crate::index::Location,
-    ) {
-        partition.insert(change.entry.with_location(location));
-        self.recount(set, old.as_ref(), change);
+    pub fn publish(&self, partition: &mut Partition<'_, Entry>, set: &Set, old: Option<Entry>, new: Entry) {
+        partition.insert(new);
+        self.recount(set, old.as_ref(), &new);
         if let Some(old) = old {
             self.volume(old.location().device).release(old.location(), old.size_class());
         }
     }
 
-    fn recount(&self, set: &Set, old: Option<&Entry>, change: &Change) {
+    fn recount(&self, set: &Set, old: Option<&Entry>, new: &Entry) {
         if let Some(old) = old {
             self.uncount(set, old);
         }
-        if change.is_delete {
+        if is_tombstone(new) {
             self.counters.tombstones.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         } else {
-            self.count(set, 1, &change.entry);
+            self.count(set, 1, new);
         }
     }
 
     /// Counts an entry out that leaves the index or is replaced.
     pub fn uncount(&self, set: &Set, old: &Entry) {
-        if old.flags().contains(Flags::TOMBSTONE) {
+        if is_tombstone(old) {
             self.counters.tombstones.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         } else if !self.sets.is_truncated(old) {
             self.count(set, -1, old);
@@ -358,8 +370,9 @@ impl Core {
     }
 }
 
-fn outcome_of(change: &Change) -> Updated {
-    if change.is_delete { Updated::Deleted } else { Updated::Put(metadata_of(&change.entry)) }
+/// What publishing this entry did to the record.
+pub(crate) fn outcome_of(entry: &Entry) -> Updated {
+    if is_tombstone(entry) { Updated::Deleted } else { Updated::Put(metadata_of(entry)) }
 }
 
 /// Metadata from the index alone.

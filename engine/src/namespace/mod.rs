@@ -1,0 +1,36 @@
+//! The verbs: what can be done to records.
+//!
+//! This room sees both the index and the volumes, and is where they meet: an entry is published under its
+//! partition's lock together with the bytes it points at (I1, I2). It never calls a job; it leaves work
+//! (a sealed block, a tail that somebody waits for, a device short of free blocks) and raises a signal.
+
+mod cache;
+pub(crate) mod core;
+mod draft;
+mod group;
+mod handle;
+mod policy;
+mod read;
+mod record;
+mod scan;
+mod sets;
+mod stats;
+mod sweep;
+mod truncate;
+mod write;
+
+pub(crate) use cache::ReadCache;
+pub(crate) use record::RecordBytes;
+pub(crate) use sets::Sets;
+pub(crate) use stats::Counters;
+pub(crate) use truncate::threshold_of;
+pub(crate) use write::{is_tombstone, may_outlive};
+
+pub use draft::{Draft, Outcome};
+pub use handle::{AsyncNamespace, Bin, Namespace};
+pub use policy::{Exists, Generation, Metadata, Ttl, WritePolicy};
+pub use read::Get;
+pub use record::Record;
+pub use scan::{ScanPage, ScanPoint};
+pub use stats::{CountersSnapshot, Stats};
+pub use write::Updated;
