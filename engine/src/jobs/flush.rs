@@ -1,0 +1,228 @@
+//! Takes what was appended to the device.
+//!
+//! Every write is durable by itself (`RWF_DSYNC`), so "written" and "durable" are one event and no flush
+//! of a cache can be forgotten. Sealed blocks go as they come, in pieces; the tail of an open block goes when
+//! somebody waits for it (group commit: one write for all who wait at that moment, several in flight), when
+//! it is older than `flush_max`, or when free blocks are short and only wait for it to settle (I4).
+//!
+//! A write that fails latches its device: it is never tried again as if nothing had happened, because after
+//! a failed flush the kernel may have dropped the data and report success next time.
+
+use super::{Job, Next};
+use crate::device::{AlignedBuffer, Request, Ticket};
+use crate::namespace::core::Core;
+use crate::volume::{BlockId, StreamId, Volume};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Writes in flight, over all streams of a namespace.
+const DEPTH: usize = 16;
+/// Commits of one tail in flight: 4 to 8 are 4-5 times as fast as one (ANCHORS: qd1 8k/s, qd8 32k/s).
+const COMMITS: usize = 8;
+/// Free blocks kept ready to be taken at once.
+const READY_BLOCKS: usize = 8;
+/// How often a full file system is asked again, in milliseconds.
+const HOST_RETRY_MS: u64 = 1000;
+
+struct InFlight {
+    member: u8,
+    stream: StreamId,
+    piece: u64,
+    ticket: Ticket,
+}
+
+/// Zeros on their way into a block that has never been written.
+struct Zeroing {
+    member: u8,
+    block: BlockId,
+    ticket: Ticket,
+}
+
+/// The flush job of a namespace.
+pub(crate) struct Flush {
+    core: Arc<Core>,
+    in_flight: Vec<InFlight>,
+    zeroing: Option<Zeroing>,
+    zeros: Option<Arc<AlignedBuffer>>,
+    host_retry_ms: u64,
+}
+
+impl Flush {
+    pub fn new(core: Arc<Core>) -> Self {
+        Flush { core, in_flight: Vec::new(), zeroing: None, zeros: None, host_retry_ms: 0 }
+    }
+
+    /// Whether nothing is on its way or waits.
+    pub fn is_idle(&self) -> bool {
+        let empty = |volume: &Volume| {
+            volume.streams().iter().all(|stream| {
+                let state = stream.lock();
+                !state.has_pieces() && !state.open.as_ref().is_some_and(|open| open.has_tail())
+            })
+        };
+        self.in_flight.is_empty()
+            && self.core.volumes.iter().all(|volume| volume.latch_reason().is_some() || empty(volume))
+    }
+
+    /// Collects answers. True if any came.
+    fn collect(&mut self) -> bool {
+        let mut i = 0;
+        let mut any = false;
+        while i < self.in_flight.len() {
+            let Some(answer) = self.in_flight[i].ticket.try_take() else {
+                i += 1;
+                continue;
+            };
+            any = true;
+            let done = self.in_flight.swap_remove(i);
+            let volume = self.core.volume(done.member);
+            match answer.result {
+                Ok(()) => {
+                    let progress = volume.written(done.stream, done.piece);
+                    progress.wake.into_iter().for_each(std::task::Waker::wake);
+                    if !progress.finished.is_empty() {
+                        self.core.gate.open();
+                        self.core.upkeep_work.raise();
+                    }
+                }
+                Err(error) => self.fail(volume, error.to_string()),
+            }
+        }
+        any
+    }
+
+    fn fail(&self, volume: &Volume, reason: String) {
+        volume.latch(reason);
+        for stream in volume.streams() {
+            let waiters = stream.lock().take_waiters();
+            waiters.into_iter().for_each(std::task::Waker::wake);
+        }
+        self.core.gate.open();
+    }
+
+    /// Frees blocks that have settled.
+    fn settle(&self) {
+        let undurable_from = self.core.undurable_from();
+        let mut freed = 0;
+        for volume in &self.core.volumes {
+            if volume.blocks.settling_count() > 0 {
+                freed += volume.blocks.settle(undurable_from);
+            }
+        }
+        if freed > 0 {
+            self.core.gate.open();
+            self.core.upkeep_work.raise();
+        }
+    }
+
+    /// Cuts tails that are due, and submits what waits.
+    fn submit(&mut self) -> Next {
+        let core = self.core.clone();
+        let now = core.clock.mono_ms();
+        let flush_max = core.config.flush_max.as_millis() as u64;
+        let is_urgent = core.volumes.iter().any(|volume| {
+            volume.blocks.settling_count() > 0 && volume.blocks.free_count() <= core.plan.reserve + 2
+        });
+        let mut next = Next::Within(flush_max.max(1));
+        for volume in core.volumes.iter().filter(|volume| volume.latch_reason().is_none()) {
+            for id in (0..core.plan.count).map(StreamId) {
+                let mut state = volume.stream(id).lock();
+                let commits = self.in_flight.iter().filter(|f| f.member == volume.member() && f.stream == id);
+                let age = state.tail_since_ms.map(|since| now.saturating_sub(since));
+                let is_due = age.is_some_and(|age| age >= flush_max) || state.commit_wanted || is_urgent;
+                if is_due && commits.count() < COMMITS && !state.has_waiting() {
+                    state.commit_tail();
+                }
+                if let Some(since) = state.tail_since_ms {
+                    next = next.min(Next::Within((since + flush_max).saturating_sub(now).max(1)));
+                }
+                while self.in_flight.len() < DEPTH {
+                    let Some(write) = state.next_write() else { break };
+                    let offset =
+                        u64::from(write.block.0) * u64::from(volume.block_size()) + u64::from(write.pos);
+                    let request =
+                        Request::Write { offset, data: write.data, range: write.range, durable: true };
+                    let ticket = volume.device.submit(request);
+                    let member = volume.member();
+                    self.in_flight.push(InFlight { member, stream: id, piece: write.id, ticket });
+                }
+            }
+        }
+        next
+    }
+
+    /// Makes sure of the space of blocks that have never been written, a few ahead of their use.
+    ///
+    /// A file's block is allocated, so that a full file system shows before data is accepted. For group
+    /// commits it is also filled with zeros: small durable writes into unwritten extents cost a journal
+    /// commit each (128 KiB: 4.0k/s against 7.7k/s prewritten).
+    fn prepare(&mut self) {
+        if let Some(mut zeroing) = self.zeroing.take() {
+            match zeroing.ticket.try_take() {
+                None => {
+                    self.zeroing = Some(zeroing);
+                    return;
+                }
+                Some(answer) => {
+                    let volume = self.core.volume(zeroing.member);
+                    volume.blocks.return_virgin(zeroing.block, answer.result.is_ok());
+                    match answer.result {
+                        Ok(()) => self.core.gate.open(),
+                        Err(error) => self.fail(volume, error.to_string()),
+                    }
+                }
+            }
+        }
+        let core = self.core.clone();
+        let now = core.clock.mono_ms();
+        for volume in core.volumes.iter().filter(|volume| volume.latch_reason().is_none()) {
+            if volume.host_full.load(Ordering::Relaxed) && now < self.host_retry_ms {
+                continue;
+            }
+            while let Some(block) = volume.blocks.next_virgin(READY_BLOCKS) {
+                let size = u64::from(volume.block_size());
+                let offset = u64::from(block.0) * size;
+                if let Err(error) = volume.device.reserve(offset, size) {
+                    volume.blocks.return_virgin(block, false);
+                    self.host_retry_ms = now + HOST_RETRY_MS;
+                    if !volume.host_full.swap(true, Ordering::Relaxed) {
+                        let name = &volume.geometry().name;
+                        tracing::error!(
+                            "device {name}: the file system has no room for another block: {error}; \
+                             free some space there, writes go on by themselves then"
+                        );
+                    }
+                    core.gate.open();
+                    break;
+                }
+                if volume.host_full.swap(false, Ordering::Relaxed) {
+                    tracing::info!("device {}: the file system has room again", volume.geometry().name);
+                }
+                if core.config.durability == crate::config::Durability::Group {
+                    let zeros = self
+                        .zeros
+                        .get_or_insert_with(|| Arc::new(AlignedBuffer::zeroed(size as usize)))
+                        .clone();
+                    let range = 0..zeros.len();
+                    let request = Request::Write { offset, data: zeros, range, durable: true };
+                    let ticket = volume.device.submit(request);
+                    self.zeroing = Some(Zeroing { member: volume.member(), block, ticket });
+                    return;
+                }
+                volume.blocks.return_virgin(block, true);
+                core.gate.open();
+            }
+        }
+    }
+}
+
+impl Job for Flush {
+    fn step(&mut self) -> Next {
+        self.collect();
+        self.settle();
+        self.prepare();
+        let next = self.submit();
+        // Devices that answer at once (memory, the blocking driver) have the answers there already.
+        if self.collect() { Next::Now } else { next }
+    }
+}

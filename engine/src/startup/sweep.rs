@@ -1,0 +1,308 @@
+//! The sweep: what the blocks of a device set hold, merged into one index.
+
+use crate::device::{AlignedBuffer, Device, Request};
+use crate::format::{
+    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, DeviceHeader, FOOTER_TRAILER_SIZE, Fault, Footer,
+    FooterTrailer, HEADER_PAGE, LogItem, RecordFlags, UNIT, scan_log, void_time,
+};
+use crate::index::{Entry, Flags, Index, Location, PartitionId, RecoverySlot, SizeClass, Tag};
+use crate::namespace::{Sets, may_outlive};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a start found. Counts, except where said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Blocks that had been written at some time.
+    pub blocks: u64,
+    /// Of these, blocks listed by their footer.
+    pub listed_blocks: u64,
+    /// Blocks without a (good) footer, read whole.
+    pub scanned_blocks: u64,
+    /// Blocks whose header or bytes could not be read: what they held may be missing.
+    pub damaged_blocks: u64,
+    /// Versions of records seen.
+    pub versions: u64,
+    /// Records that are there.
+    pub records: u64,
+    /// Deleted keys that are remembered.
+    pub tombstones: u64,
+    /// Records left out because they have expired.
+    pub expired: u64,
+    /// Records left out because their set was truncated after them.
+    pub truncated: u64,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// The life of a block as its header tells it: epoch, stream, first sequence number.
+pub(super) type KnownBlock = Option<(u64, u8, u64)>;
+
+#[derive(Default)]
+struct Tally {
+    blocks: AtomicU64,
+    listed: AtomicU64,
+    scanned: AtomicU64,
+    damaged: AtomicU64,
+    versions: AtomicU64,
+    max_sequence: AtomicU64,
+}
+
+/// Merges blocks into one index.
+pub(super) struct BlockSweep<'a> {
+    devices: &'a [Arc<dyn Device>],
+    headers: &'a [DeviceHeader],
+    sets: &'a Sets,
+    index: Index<RecoverySlot>,
+    known: Vec<Mutex<Vec<KnownBlock>>>,
+    tally: Tally,
+}
+
+/// What the sweep found.
+pub(super) struct Swept {
+    pub index: Index<RecoverySlot>,
+    /// For each device, each block's last life.
+    pub known: Vec<Vec<KnownBlock>>,
+    pub max_sequence: u64,
+    pub recovery: Recovery,
+}
+
+/// One version of one record, from a footer or a scan.
+struct Version {
+    digest: [u8; 20],
+    pos: u32,
+    class: SizeClass,
+    sequence: u64,
+    generation: u16,
+    void_time: u32,
+    flags: u8,
+    set_id: u16,
+}
+
+impl<'a> BlockSweep<'a> {
+    pub fn new(devices: &'a [Arc<dyn Device>], headers: &'a [DeviceHeader], sets: &'a Sets) -> Self {
+        let known = headers.iter().map(|h| Mutex::new(vec![None; h.block_count as usize])).collect();
+        BlockSweep { devices, headers, sets, index: Index::new(), known, tally: Tally::default() }
+    }
+
+    /// Sweeps everything, on `threads` threads.
+    pub fn run(self, threads: usize) -> Swept {
+        let blocks: Vec<(usize, u32)> = (0..self.headers.len())
+            .flat_map(|device| (1..self.headers[device].block_count).map(move |block| (device, block)))
+            .collect();
+        crate::jobs::in_parallel(threads, blocks.len(), |i| self.block(blocks[i].0, blocks[i].1));
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let recovery = Recovery {
+            blocks: get(&self.tally.blocks),
+            listed_blocks: get(&self.tally.listed),
+            scanned_blocks: get(&self.tally.scanned),
+            damaged_blocks: get(&self.tally.damaged),
+            versions: get(&self.tally.versions),
+            ..Recovery::default()
+        };
+        Swept {
+            max_sequence: get(&self.tally.max_sequence),
+            index: self.index,
+            known: self.known.into_iter().map(Mutex::into_inner).collect(),
+            recovery,
+        }
+    }
+
+    fn read(&self, device: usize, block: u32, pos: u32, size: u32) -> Option<AlignedBuffer> {
+        let block_size = self.headers[device].block_size;
+        let offset = u64::from(block) * u64::from(block_size) + u64::from(pos);
+        let buffer = AlignedBuffer::zeroed(size as usize);
+        let answer = self.devices[device].submit(Request::Read { offset, buffer }).wait();
+        match answer.into_buffer() {
+            Ok(buffer) => Some(buffer),
+            Err(error) => {
+                tracing::error!("block {block} cannot be read, what it held may be missing: {error}");
+                self.tally.damaged.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    fn block(&self, device: usize, block: u32) {
+        let head = &self.headers[device];
+        let block_size = head.block_size;
+        let page = HEADER_PAGE as u32;
+        let Some(first) = self.read(device, block, 0, page) else { return };
+        let Some(last) = self.read(device, block, block_size - page, page) else { return };
+        let header = match self.header(device, block, &first, &last) {
+            Ok(Some(header)) => header,
+            Ok(None) => return,
+            Err(fault) => {
+                tracing::error!(
+                    "device {}: the header of block {block} is damaged ({fault}): what it held may be missing",
+                    self.devices[device].geometry().name
+                );
+                self.tally.damaged.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        self.tally.blocks.fetch_add(1, Ordering::Relaxed);
+        self.known[device].lock()[block as usize] =
+            Some((header.epoch, header.stream, header.first_sequence));
+        self.tally.max_sequence.fetch_max(header.first_sequence, Ordering::Relaxed);
+        let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, header.epoch);
+        if let Some(footer) = self.footer(device, block, salt, header.epoch, &last) {
+            self.tally.listed.fetch_add(1, Ordering::Relaxed);
+            self.merge_footer(device, block, &footer);
+            return;
+        }
+        let Some(bytes) = self.read(device, block, 0, block_size) else { return };
+        self.tally.scanned.fetch_add(1, Ordering::Relaxed);
+        scan_log(&bytes, salt, |item| {
+            let LogItem::Record(pos, record) = item else { return };
+            let header = record.header();
+            let Some(set_id) = self.set_id(record.set()) else { return };
+            self.merge(
+                device,
+                block,
+                Version {
+                    digest: header.digest,
+                    pos,
+                    class: SizeClass::for_size(header.length),
+                    sequence: header.sequence,
+                    generation: header.generation,
+                    void_time: void_time(header.expires_ms()),
+                    flags: header.flags,
+                    set_id,
+                },
+            );
+        });
+    }
+
+    /// The block's header; none if the block never had one. A damaged header is made up from the footer.
+    fn header(
+        &self,
+        device: usize,
+        block: u32,
+        first: &[u8],
+        last: &[u8],
+    ) -> Result<Option<BlockHeader>, Fault> {
+        let head = &self.headers[device];
+        let fault = match BlockHeader::parse(first) {
+            Ok(header) => {
+                let is_ours = header.set_uuid == head.set_uuid
+                    && header.member_index == head.member_index
+                    && header.block_id == block;
+                // Another set's header is what an earlier use of the device left behind.
+                return Ok(is_ours.then_some(header));
+            }
+            Err(fault) => fault,
+        };
+        // The trailer names its epoch; only if that is right does its salted checksum hold.
+        let at = last.len() - FOOTER_TRAILER_SIZE as usize + 8;
+        let epoch = u64::from_le_bytes(last[at..at + 8].try_into().map_err(|_| Fault::Short)?);
+        let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, epoch);
+        if FooterTrailer::parse(last, salt, epoch, head.block_size).is_ok() {
+            let header: BlockHeader = bytemuck::Zeroable::zeroed();
+            return Ok(Some(BlockHeader { block_id: block, epoch, ..header }));
+        }
+        // Zeros: never used, or the first write of a life that never reached the device.
+        let is_blank = first[..BLOCK_HEADER_SIZE as usize].iter().all(|&byte| byte == 0);
+        if is_blank { Ok(None) } else { Err(fault) }
+    }
+
+    fn footer(&self, device: usize, block: u32, salt: BlockSalt, epoch: u64, last: &[u8]) -> Option<Footer> {
+        let block_size = self.headers[device].block_size;
+        let trailer = FooterTrailer::parse(last, salt, epoch, block_size).ok()?;
+        let read;
+        let bytes = if trailer.footer_size as usize <= last.len() {
+            last
+        } else {
+            read = self.read(device, block, block_size - trailer.footer_size, trailer.footer_size)?;
+            &read[..]
+        };
+        match Footer::parse(bytes, trailer) {
+            Ok(footer) => Some(footer),
+            Err(fault) => {
+                let name = self.devices[device].geometry().name;
+                tracing::error!(
+                    "device {name}: the footer of block {block} is damaged ({fault}): it is read whole"
+                );
+                None
+            }
+        }
+    }
+
+    fn set_id(&self, name: &[u8]) -> Option<u16> {
+        let name = std::str::from_utf8(name).ok()?;
+        match self.sets.named(name) {
+            Ok(set) => Some(set.id),
+            Err(error) => {
+                tracing::error!("a record is left out: {error}");
+                None
+            }
+        }
+    }
+
+    fn merge_footer(&self, device: usize, block: u32, footer: &Footer) {
+        let set_ids: Vec<_> = footer.set_names.iter().map(|name| self.set_id(name.as_bytes())).collect();
+        for entry in &footer.entries {
+            let Some(&Some(set_id)) = set_ids.get(usize::from(entry.set_index)) else { continue };
+            let mut digest = [0; 20];
+            digest[..10].copy_from_slice(&entry.digest_prefix);
+            self.merge(
+                device,
+                block,
+                Version {
+                    digest,
+                    pos: entry.position * UNIT,
+                    class: SizeClass::new(entry.class()),
+                    sequence: entry.sequence,
+                    generation: entry.generation,
+                    void_time: entry.void_time,
+                    flags: entry.flags(),
+                    set_id,
+                },
+            );
+        }
+    }
+
+    fn merge(&self, device: usize, block: u32, version: Version) {
+        self.tally.versions.fetch_add(1, Ordering::Relaxed);
+        self.tally.max_sequence.fetch_max(version.sequence, Ordering::Relaxed);
+        let header = &self.headers[device];
+        let offset = u64::from(block) * u64::from(header.block_size) + u64::from(version.pos);
+        let location = Location { device: header.member_index as u8, unit: offset / u64::from(UNIT) };
+        let mut flags = Flags::NONE;
+        if version.flags & RecordFlags::TOMBSTONE != 0 {
+            flags = flags.with(Flags::TOMBSTONE);
+        }
+        if version.flags & RecordFlags::SYSTEM != 0 {
+            flags = flags.with(Flags::SYSTEM);
+        }
+        let entry = Entry::new(Tag::of(&version.digest), location, version.class)
+            .with_generation(version.generation)
+            .with_void_time(version.void_time)
+            .with_set_id(version.set_id)
+            .with_flags(flags);
+        let new = RecoverySlot { entry, sequence: version.sequence };
+        let mut partition = self.index.lock(PartitionId::of(&version.digest));
+        let merged = match partition.get(entry.tag()) {
+            Some(old) => newest(old, new),
+            None => new,
+        };
+        partition.insert(merged);
+    }
+}
+
+/// The newer of two versions of a key, which also remembers whether the other could outlive it.
+///
+/// Equal sequence numbers are copies of one version; the one that lies further back is kept, whatever
+/// order they are found in.
+fn newest(a: RecoverySlot, b: RecoverySlot) -> RecoverySlot {
+    let rank = |slot: &RecoverySlot| (slot.sequence, slot.entry.location());
+    let (mut winner, loser) = if rank(&a) >= rank(&b) { (a, b) } else { (b, a) };
+    let is_copy = winner.sequence == loser.sequence;
+    let inherits = loser.entry.flags().contains(Flags::OLDER_MAY_OUTLIVE);
+    let void_time = winner.entry.void_time();
+    if void_time != 0 && if is_copy { inherits } else { may_outlive(&loser.entry, void_time) } {
+        winner.entry = winner.entry.with_flags(winner.entry.flags().with(Flags::OLDER_MAY_OUTLIVE));
+    }
+    winner
+}
