@@ -144,10 +144,8 @@ impl Footer {
         set_names: &[Box<str>],
     ) -> u32 {
         let block_size = block.len() as u32;
-        let names: Vec<u8> = set_names
-            .iter()
-            .flat_map(|name| std::iter::once(name.len() as u8).chain(name.bytes()))
-            .collect();
+        let names: Vec<u8> =
+            set_names.iter().flat_map(|name| std::iter::once(name.len() as u8).chain(name.bytes())).collect();
         let size = footer_size(entries.len() as u32, names.len() as u32);
         assert!(data_end + size <= block_size, "a footer of {size} bytes does not fit after {data_end}");
         let footer = &mut block[(block_size - size) as usize..];

@@ -68,7 +68,11 @@ mod tests {
         record(1, 0).place(&mut block[64..176], salt(), 64);
         let frame = 176 + GROUP_HEADER_SIZE;
         record(2, RecordFlags::IN_GROUP).place(&mut block[frame as usize..][..112], salt(), frame);
-        record(3, RecordFlags::IN_GROUP).place(&mut block[frame as usize + 112..][..112], salt(), frame + 112);
+        record(3, RecordFlags::IN_GROUP).place(
+            &mut block[frame as usize + 112..][..112],
+            salt(),
+            frame + 112,
+        );
         seal_group(&mut block[176..][..32 + 224], 2, 2, salt(), 176);
         let last = frame + 224;
         record(4, 0).place(&mut block[last as usize..][..112], salt(), last);

@@ -189,7 +189,8 @@ impl EncodedRecord {
         bin_count: u16,
     ) {
         let length = self.length();
-        let header: &mut RecordHeader = bytemuck::from_bytes_mut(&mut self.bytes[..RECORD_HEADER_SIZE as usize]);
+        let header: &mut RecordHeader =
+            bytemuck::from_bytes_mut(&mut self.bytes[..RECORD_HEADER_SIZE as usize]);
         header.length = length;
         header.sequence = sequence;
         header.generation = generation;
