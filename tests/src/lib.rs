@@ -1,1 +1,116 @@
-//! Placeholder.
+//! What the tests of Aerolith as a whole share: engines stepped by hand, and a model to compare them with.
+
+use aerolith_engine::device::{Device, MemoryDevice};
+use aerolith_engine::{AsyncNamespace, Config, DeviceConfig, Engine, ManualClock, NamespaceConfig, Timestamp};
+use std::sync::Arc;
+
+pub mod model;
+
+/// 2026-01-01 in milliseconds since the Unix epoch: where tests begin.
+pub const START: Timestamp = Timestamp(1_767_225_600_000);
+
+/// An engine on devices that outlive it, stepped by hand.
+pub struct World {
+    /// The devices: what survives a crash is what was written to them.
+    pub devices: Vec<Arc<MemoryDevice>>,
+    /// The clock.
+    pub clock: Arc<ManualClock>,
+    /// The configuration, devices included.
+    pub config: NamespaceConfig,
+    engine: Option<Engine>,
+}
+
+impl World {
+    /// A world of `count` devices with `blocks` blocks of `block_size` bytes each.
+    pub fn new(count: usize, blocks: u64, block_size: u32) -> Self {
+        let size = blocks * u64::from(block_size);
+        let devices: Vec<_> =
+            (0..count).map(|i| Arc::new(MemoryDevice::new(&format!("memory-{i}"), size))).collect();
+        let handed = devices.iter().map(|d| DeviceConfig::Handed(d.clone() as Arc<dyn Device>)).collect();
+        let config = NamespaceConfig {
+            devices: handed,
+            block_size,
+            write_cache_size: 4 * u64::from(block_size),
+            read_cache_size: 0,
+            expiry_period: Some(std::time::Duration::from_secs(10)),
+            ..NamespaceConfig::default()
+        };
+        World { devices, clock: Arc::new(ManualClock::at(START)), config, engine: None }
+    }
+
+    /// Opens the engine. Panics where it is refused.
+    pub fn open(&mut self) -> &mut Engine {
+        let config = Config::of(self.config.clone());
+        let engine = Engine::open_by_hand(config, self.clock.clone(), 1).expect("the engine opens");
+        self.engine.insert(engine)
+    }
+
+    /// The open engine.
+    pub fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().expect("the engine is open")
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> AsyncNamespace {
+        let engine = self.engine.as_ref().expect("the engine is open");
+        engine.namespace("test").expect("it is configured").to_async()
+    }
+
+    /// Runs a future, stepping the jobs whenever it waits.
+    pub fn run<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        for _ in 0..100_000 {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+            if !self.engine().step() {
+                self.clock.advance(std::time::Duration::from_millis(1));
+            }
+        }
+        panic!("the jobs cannot give what the future waits for");
+    }
+
+    /// Steps the jobs until none has more to do at once.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            if !self.engine().step() {
+                return;
+            }
+        }
+        panic!("the jobs never come to rest");
+    }
+
+    /// Steps all jobs until everything appended so far is on the device.
+    pub fn flush(&mut self) {
+        self.clock.advance(self.config.flush_max);
+        self.settle();
+    }
+
+    /// The process ends without another word: what is not on the devices is gone.
+    pub fn crash(&mut self) {
+        // Dropping would flush. The engine has no threads, so forgetting it is all there is to a crash.
+        std::mem::forget(self.engine.take());
+    }
+
+    /// A clean end.
+    pub fn close(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.close().expect("a clean close");
+        }
+    }
+
+    /// Reads that the devices have served.
+    pub fn device_reads(&self) -> u64 {
+        self.devices.iter().map(|device| device.counters().snapshot().reads).sum()
+    }
+}
+
+/// Seeds to run: a few, or as many as the environment variable `AEROLITH_SEEDS` says, or the one in `AEROLITH_SEED`.
+pub fn seeds(few: u64) -> std::ops::Range<u64> {
+    let read = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    match read("AEROLITH_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..read("AEROLITH_SEEDS").unwrap_or(few),
+    }
+}
