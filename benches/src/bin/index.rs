@@ -38,7 +38,8 @@ fn digest(number: u64) -> [u8; 20] {
 
 fn resident_size() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").expect("Linux");
-    let pages: u64 = status.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("statm's second field");
+    let pages: u64 =
+        status.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("statm's second field");
     pages * 4096
 }
 
@@ -96,7 +97,8 @@ fn lookups(index: &Index, records: u64, seconds: f64) {
                 let mut number = number(numbers);
                 for _ in 0..BATCH {
                     let found = index.get(&digest(number));
-                    number = from + (number * 0x9e37 + 1 + found.map_or(0, |entry| entry.set_id() as u64)) % records;
+                    number = from
+                        + (number * 0x9e37 + 1 + found.map_or(0, |entry| entry.set_id() as u64)) % records;
                 }
                 BATCH as u64
             });

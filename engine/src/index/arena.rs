@@ -83,7 +83,8 @@ impl Arena {
         extent.used_lines += lines as u64;
         let head = extent.free[class(lines)];
         if head != NO_LINE {
-            extent.free[class(lines)] = self.line(head).expect("a free block is mapped")[0].load(Relaxed) as u32;
+            extent.free[class(lines)] =
+                self.line(head).expect("a free block is mapped")[0].load(Relaxed) as u32;
             return head;
         }
         let in_map = extent.next % MAP_LINES as u64;
@@ -104,7 +105,8 @@ impl Arena {
     pub(super) fn free(&self, block: u32, lines: u32) {
         let mut extent = self.extent.lock();
         extent.used_lines -= lines as u64;
-        self.line(block).expect("an allocated block is mapped")[0].store(extent.free[class(lines)] as u64, Relaxed);
+        self.line(block).expect("an allocated block is mapped")[0]
+            .store(extent.free[class(lines)] as u64, Relaxed);
         extent.free[class(lines)] = block;
     }
 
@@ -191,7 +193,9 @@ impl Extent {
         // One huge page more than needed: to align the start, and so that a chunk may begin at any line.
         let size = MAP_SIZE + HUGE_PAGE + SMALL_PAGE;
         let map = MmapOptions::new().len(size).no_reserve_swap().map_anon();
-        let map = MmapRaw::from(map.unwrap_or_else(|error| panic!("index: mapping {size} bytes of memory: {error}")));
+        let map = MmapRaw::from(
+            map.unwrap_or_else(|error| panic!("index: mapping {size} bytes of memory: {error}")),
+        );
         let skip = map.as_mut_ptr().align_offset(HUGE_PAGE);
         // A small index shall stay small: the arena's first 2 MiB are on small pages. A kernel without huge
         // pages refuses the advice, and the index is then a third slower at worst: nothing to stop for.
@@ -213,7 +217,8 @@ impl Extent {
             if from < to {
                 // SAFETY: the range lies in the map. Its words turn to zero, as if somebody had stored that:
                 // lines above `end` have no owner now, and are still mapped for whoever reads them regardless.
-                let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, skip + from, to - from) };
+                let _ =
+                    unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, skip + from, to - from) };
             }
         }
         self.next = end;

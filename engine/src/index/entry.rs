@@ -439,10 +439,8 @@ mod tests {
 
     fn entry(f: [u64; 9]) -> Entry {
         // Set twice, first to the opposite, so that a setter which only adds bits is found out.
-        let location = |flip: u64| Location {
-            device: (f[2] ^ flip & 63) as u8,
-            unit: f[3] ^ flip & ((1 << 41) - 1),
-        };
+        let location =
+            |flip: u64| Location { device: (f[2] ^ flip & 63) as u8, unit: f[3] ^ flip & ((1 << 41) - 1) };
         let set = |e: Entry, flip: u64| {
             e.with_location(location(flip))
                 .with_size_class(SizeClass::new((f[4] ^ flip & 1023) as u16))
@@ -507,7 +505,10 @@ mod tests {
                 assert_eq!(SizeClass::for_size(size), class, "size {size}");
             }
             let waste = class.bytes().checked_sub(size).expect("a class holds its sizes");
-            assert!(if size <= 2048 { waste < 16 } else { waste <= size / 64 }, "size {size}: {waste} in vain");
+            assert!(
+                if size <= 2048 { waste < 16 } else { waste <= size / 64 },
+                "size {size}: {waste} in vain"
+            );
         }
         assert_eq!(class, SizeClass::new(959));
         for class in 0..1024 {

@@ -51,7 +51,12 @@ impl Shard {
     /// A partition without entries or memory.
     pub(super) fn new() -> Shard {
         let list = List { line: 0, count: 0 };
-        Shard { lock: Mutex::new(()), version: AtomicU32::new(0), len: AtomicU32::new(0), list: AtomicU64::new(list.pack()) }
+        Shard {
+            lock: Mutex::new(()),
+            version: AtomicU32::new(0),
+            len: AtomicU32::new(0),
+            list: AtomicU64::new(list.pack()),
+        }
     }
 
     /// How many entries it has. Takes no lock.
@@ -262,7 +267,8 @@ impl<'a, S: Slot> Partition<'a, S> {
         let (list, before) = (self.shard.list(), self.len());
         let mut len = 0;
         for at in 0..list.count {
-            let mut table = list.table(&self.memory.arrays, at, list.depth(at)).expect("the list is in memory");
+            let mut table =
+                list.table(&self.memory.arrays, at, list.depth(at)).expect("the list is in memory");
             table.retain(self.memory, &mut keep);
             list.put(&self.memory.arrays, at, table);
             len += table.len();
@@ -293,7 +299,8 @@ impl<'a, S: Slot> Partition<'a, S> {
         let mut rest = kept.as_slice();
         let new_list = List { line: 0, count };
         for at in 0..count {
-            let here = rest.partition_point(|entry| new_list.find(entry.tag()).is_some_and(|found| found.0 <= at));
+            let here =
+                rest.partition_point(|entry| new_list.find(entry.tag()).is_some_and(|found| found.0 <= at));
             let mut target = Target::<T>::for_len(new_list.depth(at), here as u64);
             rest[..here].iter().for_each(|entry| target.push(&mut pour, *entry));
             tables.push(target.finish(&mut pour));
@@ -362,7 +369,9 @@ impl<'a, S: Slot> Partition<'a, S> {
         let mut pour = Pour::new(self.memory);
         let mut left = Target::<S>::for_len(depth + 1, left_len);
         let mut right = Target::<S>::for_len(depth + 1, tables[at].len() as u64 - left_len);
-        pour.drain(tables[at], |pour, entry: S| if is_left(&entry) { left.push(pour, entry) } else { right.push(pour, entry) });
+        pour.drain(tables[at], |pour, entry: S| {
+            if is_left(&entry) { left.push(pour, entry) } else { right.push(pour, entry) }
+        });
         tables.splice(at..=at, [left.finish(&mut pour), right.finish(&mut pour)]);
         pour.finish();
         self.put_tables(&tables);

@@ -115,10 +115,7 @@ impl Table {
 
     /// The table's head, without its depth.
     pub(super) const fn to_words(self) -> [u64; 2] {
-        [
-            self.directory as u64 | (self.home_range as u64) << 32,
-            self.len as u64 | (self.chunks as u64) << 32,
-        ]
+        [self.directory as u64 | (self.home_range as u64) << 32, self.len as u64 | (self.chunks as u64) << 32]
     }
 
     /// How many entries it has.
@@ -181,7 +178,10 @@ impl Table {
             return old;
         }
         if self.passes::<S>(self.len as u64 + 1, GROW_PCT) {
-            self.spread::<S>(memory, chunks_for::<S>(self.len as u64 + 1, SPREAD_PCT).max(self.spread_chunks::<S>() + 1));
+            self.spread::<S>(
+                memory,
+                chunks_for::<S>(self.len as u64 + 1, SPREAD_PCT).max(self.spread_chunks::<S>() + 1),
+            );
             pos = self.seek::<S>(memory, entry.tag()).0;
         }
         self.shift_in(memory, pos, entry);
@@ -204,7 +204,9 @@ impl Table {
         self.write(memory, hole, &S::EMPTY);
         self.len -= 1;
         let shrunk = chunks_for::<S>(self.len as u64, SHRUNK_PCT);
-        if self.len == 0 || !self.passes::<S>(self.len as u64, SHRINK_PCT) && shrunk < self.spread_chunks::<S>() {
+        if self.len == 0
+            || !self.passes::<S>(self.len as u64, SHRINK_PCT) && shrunk < self.spread_chunks::<S>()
+        {
             self.spread::<S>(memory, shrunk);
         }
         old
@@ -353,7 +355,8 @@ impl Table {
 
 /// Chunks for `len` entries at a load of `pct` percent.
 fn chunks_for<S: Slot>(len: u64, pct: u64) -> u32 {
-    u32::try_from((len * 100).div_ceil(pct * Layout::<S>::SLOTS as u64)).expect("a table has less than 2^32 chunks")
+    u32::try_from((len * 100).div_ceil(pct * Layout::<S>::SLOTS as u64))
+        .expect("a table has less than 2^32 chunks")
 }
 
 /// Lines of a directory of this many chunks. It doubles: at two bits a slot that costs little.
@@ -424,7 +427,12 @@ impl<S: Slot> Target<S> {
     /// A table spread over `chunks` chunks; no entry may follow when that is 0.
     fn new(depth: u32, chunks: u32) -> Target<S> {
         let home_range = (chunks * Layout::<S>::SLOTS).saturating_sub(TAIL_SLOTS);
-        Target { table: Table { home_range, ..Table::empty(depth) }, next: 0, spread_chunks: chunks, slots: PhantomData }
+        Target {
+            table: Table { home_range, ..Table::empty(depth) },
+            next: 0,
+            spread_chunks: chunks,
+            slots: PhantomData,
+        }
     }
 
     /// A table with room for `len` entries, and a few more before it grows.
