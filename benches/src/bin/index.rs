@@ -1,10 +1,9 @@
 //! Micro-bench of the index: bytes a record at several sizes, and lookups a second.
 //!
 //! ```text
-//! cargo run --release -p aerolith-benches --bin index -- [--max-records 30000000] [--seconds 2]
+//! cargo run --release -p aerolith-benches --bin index -- [--records 1000000,10000000] [--seconds 2]
 //! ```
-//! Digests are a keyed mix of a counter, so a lookup costs a few nanoseconds beside the index's own work
-//! and nothing but the index is in memory. `worst` is the highest figure seen on the way from the size
+//! Digests are a mix of a counter, made before the clock runs. `worst` is the highest figure seen on the way from the size
 //! before to this one, looked at 200 times; `RSS` is what the process really grew by since it started.
 
 use aerolith_engine::index::{Entry, Index, Location, PartitionId, SizeClass, Tag};
@@ -15,9 +14,9 @@ use std::time::{Duration, Instant};
 /// Bytes a record, and lookups a second, of the index.
 #[derive(Parser)]
 struct Arguments {
-    /// Stop at this many records (1M, 3M, 10M, 30M are measured).
-    #[arg(long, default_value_t = 30_000_000)]
-    max_records: u64,
+    /// Where to measure on the way up.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000_000, 3_000_000, 10_000_000, 30_000_000])]
+    records: Vec<u64>,
     /// Seconds for each figure of lookups.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -55,66 +54,99 @@ impl Numbers {
     }
 }
 
-/// Runs `lookups` on some threads and returns how many lookups a second one thread made.
+/// Nanoseconds this thread has run on a processor.
+fn thread_time_ns() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+    stat.split(' ').next().and_then(|field| field.parse().ok()).expect("schedstat's first field")
+}
+
+/// Runs `lookups` on some threads for so long, and returns how many a thread made in a second of its
+/// processor time: what else the machine does then counts for little.
 fn rate(threads: u64, seconds: f64, lookups: impl Fn(&mut Numbers) -> u64 + Sync) -> f64 {
     let until = Instant::now() + Duration::from_secs_f64(seconds);
-    let begin = Instant::now();
-    let total: u64 = std::thread::scope(|scope| {
+    let (count, spent_ns) = std::thread::scope(|scope| {
         let run = |seed| {
-            let mut numbers = Numbers(seed);
-            let mut count = 0;
+            let (mut numbers, mut count, begin_ns) = (Numbers(seed), 0, thread_time_ns());
             while Instant::now() < until {
-                count += lookups(&mut numbers);
+                count += (0..16).map(|_| lookups(&mut numbers)).sum::<u64>();
             }
-            count
+            (count, thread_time_ns() - begin_ns)
         };
         let handles: Vec<_> = (1..=threads).map(|t| scope.spawn(move || run(t * 0x9e37_79b9))).collect();
-        handles.into_iter().map(|handle| handle.join().expect("no panic")).sum()
+        let ended = handles.into_iter().map(|handle| handle.join().expect("no panic"));
+        ended.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     });
-    total as f64 / begin.elapsed().as_secs_f64() / threads as f64
+    count as f64 * 1e9 / spent_ns as f64
+}
+
+/// What the machine gives just now: random reads of one cache line from an array as large as the index.
+fn probe(size: u64, seconds: f64) {
+    let lines = (size / 64) as usize;
+    let map = memmap2::MmapMut::map_anon(lines * 64).expect("memory for the probe");
+    let _ = map.advise(memmap2::Advice::HugePage);
+    let mut map = map;
+    map.chunks_mut(4096).for_each(|page| page[0] = 1);
+    let read = |at: usize| map[at * 64] as u64;
+    let independent = rate(1, seconds, |numbers| {
+        black_box(
+            (0..256).map(|_| read(((numbers.next() >> 32) * lines as u64 >> 32) as usize)).sum::<u64>(),
+        );
+        256
+    });
+    let dependent = rate(1, seconds, |numbers| {
+        let mut number = numbers.next();
+        for _ in 0..256 {
+            number = (number ^ read(((number >> 32) * lines as u64 >> 32) as usize))
+                .wrapping_mul(0xd6e8_feb8_6659_fd93);
+            number ^= number >> 29;
+        }
+        black_box(number);
+        256
+    });
+    println!(
+        "    this machine, random lines read, M a CPU second: independent {:.1}, dependent {:.2}",
+        independent / 1e6,
+        dependent / 1e6
+    );
 }
 
 fn lookups(index: &Index, records: u64, seconds: f64) {
     const BATCH: usize = 256;
+    // Digests are made beforehand: read back while their bytes are still on the way to the cache they would
+    // hold up every load behind them, and nothing could overlap.
+    const SAMPLES: usize = 1 << 22;
     for (name, from) in [("hits", 0), ("misses", 1 << 40)] {
-        let number = |numbers: &mut Numbers| from + ((numbers.next() >> 32) * records >> 32);
+        let mut numbers = Numbers(records);
+        let samples: Vec<[u8; 20]> =
+            (0..SAMPLES).map(|_| digest(from + ((numbers.next() >> 32) * records >> 32))).collect();
+        let sample = |numbers: &mut Numbers| {
+            let at = numbers.next() as usize % (SAMPLES / BATCH) * BATCH;
+            &samples[at..at + BATCH]
+        };
         for threads in [1, 2] {
             let independent = rate(threads, seconds, |numbers| {
-                (0..BATCH).for_each(|_| {
-                    black_box(index.get(&digest(number(numbers))));
+                sample(numbers).iter().for_each(|digest| {
+                    black_box(index.get(digest));
                 });
                 BATCH as u64
             });
             let locked = rate(threads, seconds, |numbers| {
-                (0..BATCH).for_each(|_| {
-                    let digest = digest(number(numbers));
-                    black_box(index.lock(PartitionId::of(&digest)).get(Tag::of(&digest)));
+                sample(numbers).iter().for_each(|digest| {
+                    black_box(index.lock(PartitionId::of(digest)).get(Tag::of(digest)));
                 });
                 BATCH as u64
             });
-            // The next key follows from the answer, so nothing can overlap.
-            let dependent = rate(threads, seconds, |numbers| {
-                let mut number = number(numbers);
-                for _ in 0..BATCH {
-                    let found = index.get(&digest(number));
-                    number = from
-                        + (number * 0x9e37 + 1 + found.map_or(0, |entry| entry.set_id() as u64)) % records;
-                }
-                BATCH as u64
-            });
             let batched = rate(threads, seconds, |numbers| {
-                let digests: [[u8; 20]; BATCH] = std::array::from_fn(|_| digest(number(numbers)));
                 let mut out = Vec::with_capacity(BATCH);
-                index.get_batch(&digests, &mut out);
+                index.get_batch(sample(numbers), &mut out);
                 black_box(&out);
                 BATCH as u64
             });
             println!(
-                "    {name:6} {threads} thread(s), M/s each: get {:5.2}  get_batch {:5.2}  lock+get {:5.2}  dependent get {:5.2}",
+                "    {name:6} {threads} thread(s), M a CPU second: get {:5.2}  get_batch {:5.2}  lock+get {:5.2}",
                 independent / 1e6,
                 batched / 1e6,
                 locked / 1e6,
-                dependent / 1e6,
             );
         }
     }
@@ -126,10 +158,7 @@ fn main() {
     let index: Index = Index::new();
     println!("empty: {} KiB", index.memory_size() / 1024);
     let mut records = 0;
-    for target in [1_000_000, 3_000_000, 10_000_000, 30_000_000] {
-        if target > arguments.max_records {
-            break;
-        }
+    for target in arguments.records {
         let (begin, first) = (Instant::now(), records);
         let mut worst = (0.0, 0);
         let mut slowest = Duration::ZERO;
@@ -161,6 +190,7 @@ fn main() {
             (records - first) as f64 / spent.as_secs_f64() / 1e6,
             slowest,
         );
+        probe(index.memory_size(), arguments.seconds);
         lookups(&index, records, arguments.seconds);
     }
 }

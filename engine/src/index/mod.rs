@@ -24,8 +24,9 @@ use partition::Shard;
 use std::marker::PhantomData;
 use table::{Layout, Memory};
 
-/// How many lookups ahead of the one being answered a batch asks memory for.
-const PREFETCH_DISTANCE: usize = 16;
+/// How many lookups of a batch go side by side: each takes one step (partition, directory, slots) before any
+/// takes the next, so that their cache misses overlap.
+const BATCH_STRIDE: usize = 32;
 
 /// The index of one namespace. `Index` alone holds [`Entry`]s; a cold start uses `Index<RecoverySlot>`.
 pub struct Index<S: Slot = Entry> {
@@ -62,17 +63,23 @@ impl<S: Slot> Index<S> {
         self.shard(PartitionId::of(digest)).get(&self.memory, Tag::of(digest))
     }
 
-    /// Looks many records up, their cache misses overlapped. `out` is cleared and then holds one answer for
+    /// Looks many records up side by side. `out` is cleared and then holds one answer for
     /// each digest, in order.
     pub fn get_batch(&self, digests: &[[u8; 20]], out: &mut Vec<Option<S>>) {
         out.clear();
         out.reserve(digests.len());
-        digests.iter().take(PREFETCH_DISTANCE).for_each(|digest| self.prefetch(digest));
-        for (i, digest) in digests.iter().enumerate() {
-            if let Some(ahead) = digests.get(i + PREFETCH_DISTANCE) {
-                self.prefetch(ahead);
+        let mut tables = [None; BATCH_STRIDE];
+        for digests in digests.chunks(BATCH_STRIDE) {
+            let shard = |digest| self.shard(PartitionId::of(digest));
+            digests.iter().for_each(|digest| arena::prefetch(shard(digest)));
+            for (table, digest) in tables.iter_mut().zip(digests) {
+                *table = shard(digest).table_of(&self.memory, Tag::of(digest));
+                table.inspect(|table| table.prefetch_directory::<S>(&self.memory, Tag::of(digest)));
             }
-            out.push(self.get(digest));
+            for (table, digest) in tables.iter().zip(digests) {
+                table.inspect(|table| table.prefetch_slots::<S>(&self.memory, Tag::of(digest)));
+            }
+            out.extend(digests.iter().map(|digest| self.get(digest)));
         }
     }
 
@@ -119,11 +126,6 @@ impl<S: Slot> Index<S> {
     #[inline]
     fn shard(&self, id: PartitionId) -> &Shard {
         &self.shards[id.get() as usize]
-    }
-
-    #[inline]
-    fn prefetch(&self, digest: &[u8; 20]) {
-        self.shard(PartitionId::of(digest)).prefetch::<S>(&self.memory, Tag::of(digest));
     }
 }
 

@@ -36,11 +36,13 @@ pub(super) struct Shard {
     version: AtomicU32,
     len: AtomicU32,
     list: AtomicU64,
+    /// Instead of a list of one: the head of the only table.
+    only: [AtomicU64; 2],
 }
 
 const _: () = assert!(size_of::<Shard>() == 64);
 
-/// The list of tables: its first line in the arena of arrays, and how many there are.
+/// The list of tables: how many there are and, when more than one, its first line in the arena of arrays.
 #[derive(Clone, Copy)]
 struct List {
     line: u32,
@@ -56,6 +58,7 @@ impl Shard {
             version: AtomicU32::new(0),
             len: AtomicU32::new(0),
             list: AtomicU64::new(list.pack()),
+            only: [AtomicU64::new(0), AtomicU64::new(0)],
         }
     }
 
@@ -87,20 +90,37 @@ impl Shard {
     /// Finds an entry, or rubbish if somebody is changing the partition meanwhile.
     #[inline]
     fn search<S: Slot>(&self, memory: &Memory, tag: Tag) -> Option<S> {
-        let list = self.list();
-        let (at, depth) = list.find(tag)?;
-        list.table(&memory.arrays, at, depth)?.get(memory, tag)
+        self.table_of(memory, tag)?.get(memory, tag)
     }
 
-    /// Brings into the cache what a search for the tag begins with.
+    /// The table that a tag belongs to: none in a partition that never had an entry, and rubbish if somebody
+    /// is changing the partition meanwhile.
     #[inline]
-    pub(super) fn prefetch<S: Slot>(&self, memory: &Memory, tag: Tag) {
+    pub(super) fn table_of(&self, memory: &Memory, tag: Tag) -> Option<Table> {
         let list = self.list();
-        if let Some((at, depth)) = list.find(tag)
-            && let Some(table) = list.table(&memory.arrays, at, depth)
-        {
-            table.prefetch::<S>(memory, tag);
+        let (at, depth) = list.find(tag)?;
+        self.table(list, &memory.arrays, at, depth)
+    }
+
+    /// Where the head of a table is kept.
+    #[inline]
+    fn head<'m>(&'m self, list: List, arrays: &'m Arena, at: u32) -> Option<&'m [AtomicU64]> {
+        if list.count == 1 {
+            return Some(&self.only);
         }
+        let line = arrays.line(list.line.wrapping_add(at / TABLES_PER_LINE))?;
+        Some(&line[(at % TABLES_PER_LINE * 2) as usize..][..2])
+    }
+
+    #[inline]
+    fn table(&self, list: List, arrays: &Arena, at: u32, depth: u32) -> Option<Table> {
+        let head = self.head(list, arrays, at)?;
+        Some(Table::from_words([head[0].load(Relaxed), head[1].load(Relaxed)], depth))
+    }
+
+    fn put_table(&self, list: List, arrays: &Arena, at: u32, table: Table) {
+        let head = self.head(list, arrays, at).expect("the list is in memory");
+        head.iter().zip(table.to_words()).for_each(|(to, word)| to.store(word, Relaxed));
     }
 
     /// Takes the lock.
@@ -148,24 +168,7 @@ impl List {
 
     /// Lines that a list of `count` tables takes.
     fn lines(count: u32) -> u32 {
-        if count == 0 { 0 } else { count.div_ceil(TABLES_PER_LINE).next_power_of_two() }
-    }
-
-    #[inline]
-    fn words(self, arrays: &Arena, at: u32) -> Option<&[AtomicU64]> {
-        let line = arrays.line(self.line.wrapping_add(at / TABLES_PER_LINE))?;
-        Some(&line[(at % TABLES_PER_LINE * 2) as usize..][..2])
-    }
-
-    #[inline]
-    fn table(self, arrays: &Arena, at: u32, depth: u32) -> Option<Table> {
-        let words = self.words(arrays, at)?;
-        Some(Table::from_words([words[0].load(Relaxed), words[1].load(Relaxed)], depth))
-    }
-
-    fn put(self, arrays: &Arena, at: u32, table: Table) {
-        let words = self.words(arrays, at).expect("the list is in memory");
-        words.iter().zip(table.to_words()).for_each(|(to, word)| to.store(word, Relaxed));
+        if count <= 1 { 0 } else { count.div_ceil(TABLES_PER_LINE).next_power_of_two() }
     }
 }
 
@@ -211,7 +214,7 @@ impl<'a, S: Slot> Partition<'a, S> {
         }
         let (list, at, mut table) = self.table_of(entry.tag()).expect("there is a table");
         let old = table.insert(self.memory, entry);
-        list.put(&self.memory.arrays, at, table);
+        self.shard.put_table(list, &self.memory.arrays, at, table);
         if old.is_none() {
             let len = self.shard.len() + 1;
             self.shard.len.store(len, Relaxed);
@@ -228,7 +231,7 @@ impl<'a, S: Slot> Partition<'a, S> {
         table.get::<S>(self.memory, tag)?;
         self.change();
         let old = table.remove(self.memory, tag);
-        list.put(&self.memory.arrays, at, table);
+        self.shard.put_table(list, &self.memory.arrays, at, table);
         self.shard.len.store(self.shard.len() - 1, Relaxed);
         self.merge_if_sparse();
         old
@@ -258,7 +261,7 @@ impl<'a, S: Slot> Partition<'a, S> {
             let (found_at, found) = table.seek::<S>(self.memory, tag);
             (at, pos) = (of_tag, found_at + found.is_some() as u32);
         }
-        Iter { memory: self.memory, list, at, pos, slots: PhantomData }
+        Iter { shard: self.shard, memory: self.memory, list, at, pos, slots: PhantomData }
     }
 
     /// Keeps the entries for which `keep` says yes, asked in tag order, and returns how many went.
@@ -267,10 +270,12 @@ impl<'a, S: Slot> Partition<'a, S> {
         let (list, before) = (self.shard.list(), self.len());
         let mut len = 0;
         for at in 0..list.count {
-            let mut table =
-                list.table(&self.memory.arrays, at, list.depth(at)).expect("the list is in memory");
+            let mut table = self
+                .shard
+                .table(list, &self.memory.arrays, at, list.depth(at))
+                .expect("the list is in memory");
             table.retain(self.memory, &mut keep);
-            list.put(&self.memory.arrays, at, table);
+            self.shard.put_table(list, &self.memory.arrays, at, table);
             len += table.len();
         }
         self.shard.len.store(len, Relaxed);
@@ -286,7 +291,10 @@ impl<'a, S: Slot> Partition<'a, S> {
         let mut pour = Pour::new(self.memory);
         let mut kept: Vec<T> = Vec::with_capacity(self.len());
         for at in 0..list.count {
-            let table = list.table(&self.memory.arrays, at, list.depth(at)).expect("the list is in memory");
+            let table = self
+                .shard
+                .table(list, &self.memory.arrays, at, list.depth(at))
+                .expect("the list is in memory");
             pour.drain(table, |_, old: S| {
                 let new = keep(&old);
                 assert!(new.is_none_or(|new| new.tag() == old.tag()), "a conversion changed a tag");
@@ -330,12 +338,18 @@ impl<'a, S: Slot> Partition<'a, S> {
     fn table_of(&self, tag: Tag) -> Option<(List, u32, Table)> {
         let list = self.shard.list();
         let (at, depth) = list.find(tag)?;
-        Some((list, at, list.table(&self.memory.arrays, at, depth).expect("the list is in memory")))
+        Some((
+            list,
+            at,
+            self.shard.table(list, &self.memory.arrays, at, depth).expect("the list is in memory"),
+        ))
     }
 
     fn tables(&self) -> Vec<Table> {
         let list = self.shard.list();
-        let table = |at| list.table(&self.memory.arrays, at, list.depth(at)).expect("the list is in memory");
+        let table = |at| {
+            self.shard.table(list, &self.memory.arrays, at, list.depth(at)).expect("the list is in memory")
+        };
         (0..list.count).map(table).collect()
     }
 
@@ -350,7 +364,10 @@ impl<'a, S: Slot> Partition<'a, S> {
             }
             new.line = if wants > 0 { self.memory.arrays.allocate(wants) } else { 0 };
         }
-        tables.iter().zip(0..).for_each(|(table, at)| new.put(&self.memory.arrays, at, *table));
+        tables
+            .iter()
+            .zip(0..)
+            .for_each(|(table, at)| self.shard.put_table(new, &self.memory.arrays, at, *table));
         self.shard.list.store(new.pack(), Relaxed);
     }
 
@@ -410,6 +427,7 @@ impl<S: Slot> Drop for Partition<'_, S> {
 
 /// Walks a partition's entries in tag order: see [`Partition::iter_from`].
 pub struct Iter<'p, S: Slot> {
+    shard: &'p Shard,
     memory: &'p Memory,
     list: List,
     at: u32,
@@ -422,7 +440,8 @@ impl<S: Slot> Iterator for Iter<'_, S> {
 
     fn next(&mut self) -> Option<S> {
         while self.at < self.list.count {
-            let table = self.list.table(&self.memory.arrays, self.at, 0).expect("the list is in memory");
+            let table =
+                self.shard.table(self.list, &self.memory.arrays, self.at, 0).expect("the list is in memory");
             if let Some((pos, entry)) = table.next(self.memory, self.pos) {
                 self.pos = pos + 1;
                 return Some(entry);

@@ -37,6 +37,10 @@ const SHRINK_PCT: u64 = 65;
 const SHRUNK_PCT: u64 = 80;
 /// Slots beyond the home range. Fewer, and small tables overflow early; more, and they are crowded.
 const TAIL_SLOTS: u32 = 8;
+/// How many slots from home a lookup compares at once.
+const WINDOW_SLOTS: u32 = 8;
+/// How many lines of them a batch asks for ahead of time.
+const WINDOW_LINES: u32 = 3;
 /// Directory entries in one line.
 const IDS_PER_LINE: u32 = 16;
 
@@ -72,6 +76,15 @@ impl<S: Slot> Layout<S> {
         let from = &chunk[slot as usize * Self::WORDS..][..Self::WORDS];
         words.iter_mut().zip(from).for_each(|(word, from)| *word = from.load(Relaxed));
         value
+    }
+
+    /// Which of the slots of a window are empty or hold a tag whose key is not smaller, as bits.
+    #[inline]
+    fn reached(chunk: &Chunk, window: u32, tag: Tag) -> u32 {
+        let words = &chunk[window as usize * Self::WORDS..][..WINDOW_SLOTS as usize * Self::WORDS];
+        (0..WINDOW_SLOTS).fold(0, |bits, step| {
+            bits | ((words[step as usize * Self::WORDS].load(Relaxed) >= tag.high()) as u32) << step
+        })
     }
 
     #[inline]
@@ -124,8 +137,43 @@ impl Table {
     }
 
     /// Finds an entry. Safe to call under no lock; then the answer has to be proven otherwise.
+    ///
+    /// The same as `seek`, made so that lookups overlap: a branch that waits for memory and goes the other
+    /// way throws away whatever the processor has begun of the next lookups. So the first slots from home on
+    /// are all compared and counted, without a branch; few entries lie further away.
     #[inline]
     pub(super) fn get<S: Slot>(&self, memory: &Memory, tag: Tag) -> Option<S> {
+        let home = self.home(tag.high());
+        let (at, slot) = (home / Layout::<S>::SLOTS, home % Layout::<S>::SLOTS);
+        let first = self.chunk(memory, at)?;
+        let last_window = Layout::<S>::SLOTS - WINDOW_SLOTS;
+        // Which of the slots from home on hold a tag that is not smaller: bit 0 is home. This branch hangs on
+        // the table's head alone, which is known long before the slots are.
+        let reached = if slot <= last_window {
+            Layout::<S>::reached(first, slot, tag)
+        } else {
+            let before = Layout::<S>::reached(first, last_window, tag) >> (slot - last_window);
+            let after = if at + 1 < self.chunks {
+                Layout::<S>::reached(self.chunk(memory, at + 1)?, 0, tag)
+            } else {
+                0
+            };
+            before | after << (Layout::<S>::SLOTS - slot)
+        };
+        if reached != 0 {
+            let pos = slot + reached.trailing_zeros();
+            let found = if pos < Layout::<S>::SLOTS {
+                Layout::<S>::read(first, pos)
+            } else {
+                Layout::<S>::read(self.chunk(memory, at + 1)?, pos - Layout::<S>::SLOTS)
+            };
+            if found.tag() == tag && !found.is_empty() {
+                return Some(found);
+            }
+            if found.tag().high() != tag.high() {
+                return None;
+            }
+        }
         self.seek(memory, tag).1
     }
 
@@ -155,18 +203,26 @@ impl Table {
         (self.chunks.wrapping_mul(Layout::<S>::SLOTS), None)
     }
 
-    /// Brings into the cache what a search for the tag begins with. Safe to call under no lock.
+    /// Brings into the cache the part of the directory that a search for the tag reads first.
     #[inline]
-    pub(super) fn prefetch<S: Slot>(&self, memory: &Memory, tag: Tag) {
+    pub(super) fn prefetch_directory<S: Slot>(&self, memory: &Memory, tag: Tag) {
+        let at = self.home(tag.high()) / Layout::<S>::SLOTS;
+        memory.arrays.prefetch(self.directory.wrapping_add(at / IDS_PER_LINE));
+    }
+
+    /// Brings into the cache the slots that a search for the tag compares first.
+    #[inline]
+    pub(super) fn prefetch_slots<S: Slot>(&self, memory: &Memory, tag: Tag) {
         let home = self.home(tag.high());
         let (at, slot) = (home / Layout::<S>::SLOTS, home % Layout::<S>::SLOTS);
-        if let Some(id) = self.chunk_id(memory, at) {
-            // Half of all searches end within this line, nearly all within the next.
-            let line = slot * size_of::<S>() as u32 / 64;
-            memory.chunks.prefetch(id.wrapping_add(line));
-            if line + 1 < CHUNK_LINES {
-                memory.chunks.prefetch(id.wrapping_add(line + 1));
-            }
+        let Some(id) = self.chunk_id(memory, at) else { return };
+        let line = slot * size_of::<S>() as u32 / 64;
+        (line..(line + WINDOW_LINES).min(CHUNK_LINES))
+            .for_each(|i| memory.chunks.prefetch(id.wrapping_add(i)));
+        if line + WINDOW_LINES > CHUNK_LINES
+            && let Some(next) = self.chunk_id(memory, at + 1)
+        {
+            (0..line + WINDOW_LINES - CHUNK_LINES).for_each(|i| memory.chunks.prefetch(next.wrapping_add(i)));
         }
     }
 

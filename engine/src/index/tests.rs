@@ -168,7 +168,7 @@ fn a_walk_that_resumes_sees_what_stays_exactly_once_while_the_rest_comes_and_goe
     let rng = &mut StdRng::seed_from_u64(SEED);
     let (index, id) = (Index::<Entry>::new(), PartitionId::new(9));
     let mut stays: Vec<Tag> = (0..6000).map(|_| random_tag(rng)).collect();
-    stays.iter().for_each(|tag| drop(index.lock(id).insert(entry(*tag, 1))));
+    stays.iter().for_each(|tag| assert!(index.lock(id).insert(entry(*tag, 1)).is_none()));
     stays.sort_unstable();
     let mut others = Vec::new();
     let (mut seen, mut after) = (Vec::new(), None);
