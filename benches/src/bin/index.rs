@@ -52,6 +52,11 @@ impl Numbers {
         self.0 ^= self.0 << 17;
         self.0
     }
+
+    /// A number below `limit`, which is below 2^32.
+    fn below(&mut self, limit: u64) -> u64 {
+        ((self.next() >> 32) * limit) >> 32
+    }
 }
 
 /// Nanoseconds this thread has run on a processor.
@@ -88,15 +93,13 @@ fn probe(size: u64, seconds: f64) {
     map.chunks_mut(4096).for_each(|page| page[0] = 1);
     let read = |at: usize| map[at * 64] as u64;
     let independent = rate(1, seconds, |numbers| {
-        black_box(
-            (0..256).map(|_| read(((numbers.next() >> 32) * lines as u64 >> 32) as usize)).sum::<u64>(),
-        );
+        black_box((0..256).map(|_| read(numbers.below(lines as u64) as usize)).sum::<u64>());
         256
     });
     let dependent = rate(1, seconds, |numbers| {
         let mut number = numbers.next();
         for _ in 0..256 {
-            number = (number ^ read(((number >> 32) * lines as u64 >> 32) as usize))
+            number = (number ^ read((((number >> 32) * lines as u64) >> 32) as usize))
                 .wrapping_mul(0xd6e8_feb8_6659_fd93);
             number ^= number >> 29;
         }
@@ -117,8 +120,7 @@ fn lookups(index: &Index, records: u64, seconds: f64) {
     const SAMPLES: usize = 1 << 22;
     for (name, from) in [("hits", 0), ("misses", 1 << 40)] {
         let mut numbers = Numbers(records);
-        let samples: Vec<[u8; 20]> =
-            (0..SAMPLES).map(|_| digest(from + ((numbers.next() >> 32) * records >> 32))).collect();
+        let samples: Vec<[u8; 20]> = (0..SAMPLES).map(|_| digest(from + numbers.below(records))).collect();
         let sample = |numbers: &mut Numbers| {
             let at = numbers.next() as usize % (SAMPLES / BATCH) * BATCH;
             &samples[at..at + BATCH]

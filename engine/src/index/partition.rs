@@ -18,7 +18,8 @@
 
 use super::arena::Arena;
 use super::entry::{PartitionId, Slot, Tag};
-use super::table::{Memory, Pour, Table, Target};
+use super::pour::{Pour, Target};
+use super::table::{Memory, Table};
 use parking_lot::{Mutex, MutexGuard};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
