@@ -40,8 +40,6 @@ pub(super) const TAIL_SLOTS: u32 = 8;
 /// How many slots from home a lookup compares at once. Eight instead reach further but touch a line more, and
 /// were a fifth slower (10M records).
 const WINDOW_SLOTS: u32 = 5;
-/// How many lines of them a batch asks for ahead of time.
-const WINDOW_LINES: u32 = 2;
 /// Directory entries in one line.
 const IDS_PER_LINE: u32 = 16;
 
@@ -217,13 +215,14 @@ impl Table {
         let home = self.home(tag.high());
         let (at, slot) = (home / Layout::<S>::SLOTS, home % Layout::<S>::SLOTS);
         let Some(id) = self.chunk_id(memory, at) else { return };
-        let line = slot * size_of::<S>() as u32 / 64;
-        (line..(line + WINDOW_LINES).min(CHUNK_LINES))
-            .for_each(|i| memory.chunks.prefetch(id.wrapping_add(i)));
-        if line + WINDOW_LINES > CHUNK_LINES
+        let line = |slot: u32| slot * size_of::<S>() as u32 / 64;
+        // Every line of the window: one left out would be waited for alone, after all the others.
+        let last = line(slot + WINDOW_SLOTS - 1);
+        (line(slot)..CHUNK_LINES.min(last + 1)).for_each(|i| memory.chunks.prefetch(id.wrapping_add(i)));
+        if last >= CHUNK_LINES
             && let Some(next) = self.chunk_id(memory, at + 1)
         {
-            (0..line + WINDOW_LINES - CHUNK_LINES).for_each(|i| memory.chunks.prefetch(next.wrapping_add(i)));
+            (0..=last - CHUNK_LINES).for_each(|i| memory.chunks.prefetch(next.wrapping_add(i)));
         }
     }
 
