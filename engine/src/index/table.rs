@@ -37,8 +37,8 @@ const SHRINK_PCT: u64 = 65;
 const SHRUNK_PCT: u64 = 80;
 /// Slots beyond the home range. Fewer, and small tables overflow early; more, and they are crowded.
 pub(super) const TAIL_SLOTS: u32 = 8;
-/// How many slots from home a lookup compares at once. Eight instead reach further but touch a line more, and
-/// were a fifth slower (10M records).
+/// How many slots from home a lookup compares at once. Eight reach further but touch a line more: at 10M
+/// records lookups that hit made 2.5-4.2 M/s with eight and 4.8 with five, on a busy machine (two passes).
 const WINDOW_SLOTS: u32 = 5;
 /// Directory entries in one line.
 const IDS_PER_LINE: u32 = 16;
