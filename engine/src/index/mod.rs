@@ -12,6 +12,7 @@
 mod arena;
 mod entry;
 mod partition;
+mod pour;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -3,8 +3,8 @@
 //! **Tables.** A partition begins with one table. When its tables hold more than 2048 entries on average
 //! the next one, from left to right, is split in two by its next tag bit; after a round each has been split
 //! once and the next round begins. Where a tag belongs follows from the number of tables alone, and the list
-//! of tables stays in tag order. So no table has much more than 4096 entries and no growth step moves more
-//! (about 50 us), however large the index is.
+//! of tables stays in tag order. So no table has much more than 4096 entries and no growth step moves more,
+//! however large the index is.
 //!
 //! **Reading without the lock.** `Index::get` is far more frequent than anything else, and a locked
 //! instruction waits for every load before it: with a lock, lookups cannot overlap their cache misses. So
@@ -18,7 +18,8 @@
 
 use super::arena::Arena;
 use super::entry::{PartitionId, Slot, Tag};
-use super::table::{Memory, Pour, Table, Target};
+use super::pour::{Pour, Target};
+use super::table::{Memory, Table};
 use parking_lot::{Mutex, MutexGuard};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};

@@ -24,8 +24,11 @@ fn random_tag(rng: &mut StdRng) -> Tag {
     Tag::from_parts(rng.random(), rng.random_range(0..16))
 }
 
+/// A way to draw tags.
+type Draw = fn(&mut StdRng) -> Tag;
+
 /// Ways to draw tags, from even to hostile.
-const DRAWS: [(&str, fn(&mut StdRng) -> Tag); 6] = [
+const DRAWS: [(&str, Draw); 6] = [
     ("even", random_tag),
     ("a few hundred", |rng| {
         Tag::from_parts(rng.random_range(0..40u64) << 58 | rng.random_range(0..3), rng.random_range(0..3))
@@ -42,13 +45,7 @@ const DRAWS: [(&str, fn(&mut StdRng) -> Tag); 6] = [
 ];
 
 /// What must be true of a partition, given what is in it.
-fn check<S: Slot>(
-    index: &Index<S>,
-    id: PartitionId,
-    model: &BTreeMap<Tag, S>,
-    rng: &mut StdRng,
-    draw: fn(&mut StdRng) -> Tag,
-) {
+fn check<S: Slot>(index: &Index<S>, id: PartitionId, model: &BTreeMap<Tag, S>, rng: &mut StdRng, draw: Draw) {
     let partition = index.lock(id);
     assert_eq!(partition.len(), model.len());
     assert!(partition.iter_from(None).eq(model.values().copied()), "order, or what is there");
@@ -65,7 +62,7 @@ fn check<S: Slot>(
 }
 
 /// Runs random operations, more inserts than removes at first and the other way round later.
-fn live<S: Slot>(name: &str, draw: fn(&mut StdRng) -> Tag, make: fn(Tag, u64) -> S, rounds: u64) {
+fn live<S: Slot>(name: &str, draw: Draw, make: fn(Tag, u64) -> S, rounds: u64) {
     println!("draw {name:?}, seed {SEED}");
     let rng = &mut StdRng::seed_from_u64(SEED);
     let index = Index::<S>::new();
