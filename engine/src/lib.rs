@@ -1,3 +1,2 @@
 //! Placeholder.
-
-pub mod index;
+pub mod device;

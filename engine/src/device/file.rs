@@ -20,7 +20,7 @@ use super::handle::Handle;
 use super::transfer::Transfer;
 use super::{
     AlignedBuffer, Cause, Counters, Device, Geometry, OpenError, Request, SharedRing, Ticket, blocking,
-    context, ring, sys,
+    context, setup, sys,
 };
 
 /// What media write at once, as far as we can know: 512-byte sectors are emulated on most of them.
@@ -96,7 +96,7 @@ impl FileDevice {
     pub fn open(options: DeviceOptions) -> Result<Self, OpenError> {
         let path = &options.path;
         if options.driver == Driver::Ring {
-            ring::probe().map_err(|source| OpenError::NoRing { path: path.clone(), source })?;
+            setup::probe().map_err(|source| OpenError::NoRing { path: path.clone(), source })?;
         }
         let created = create(&options)?;
         let opened = Self::open_existing(&options);

@@ -35,6 +35,7 @@ mod file;
 mod handle;
 mod memory;
 mod ring;
+mod setup;
 mod shared;
 mod slots;
 mod sys;
@@ -161,7 +162,7 @@ impl Geometry {
     /// and offset, length and place in the buffer must be multiples of the sector.
     pub fn check(&self, request: &Request) -> Result<(), DeviceError> {
         let (offset, length) = (request.offset(), request.length() as u64);
-        let misaligned = |bytes: u64| bytes % u64::from(self.sector_size) != 0;
+        let misaligned = |bytes: u64| !bytes.is_multiple_of(self.sector_size.into());
         if let Request::Write { data, range, .. } = request {
             if range.end > data.len() || range.start > range.end {
                 return Err(self.error(request, Cause::OutOfBuffer(data.len() as u64)));

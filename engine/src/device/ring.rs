@@ -26,8 +26,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
 use std::task::{self, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -35,6 +35,7 @@ use std::time::Duration;
 use io_uring::types::{Fd, Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, SubmissionQueue, Submitter, opcode, squeue};
 
+use super::setup::build;
 use super::slots::{Op, Slots, Token};
 use super::table::{Table, Target};
 use super::ticket::Completer;
@@ -62,7 +63,18 @@ impl LocalRing {
     /// Puts a ring on this thread, with room for `entries` operations (rounded up to a power of two, 2 to 32768)
     /// at once, less one; further ones wait their turn.
     pub fn install(entries: u32) -> Result<Self, RingError> {
-        let core = Rc::new(Core::new(entries)?);
+        Self::install_on(build(entries.clamp(2, 32_768))?)
+    }
+
+    /// As `install`, with completions delivered in a chosen way instead of the best.
+    #[cfg(test)]
+    pub(super) fn install_at(level: super::setup::Level, entries: u32) -> Result<Self, RingError> {
+        let uring = super::setup::build_at(level, entries);
+        Self::install_on(uring.map_err(|source| RingError::Refused { source })?)
+    }
+
+    fn install_on(uring: IoUring) -> Result<Self, RingError> {
+        let core = Rc::new(Core::new(uring)?);
         if !context::install(&core) {
             return Err(RingError::Installed);
         }
@@ -164,8 +176,7 @@ struct Desk {
 }
 
 impl Core {
-    fn new(entries: u32) -> Result<Self, RingError> {
-        let uring = build(entries.clamp(2, 32_768))?;
+    fn new(uring: IoUring) -> Result<Self, RingError> {
         let unpark = Unpark::new().map_err(|source| RingError::Refused { source })?;
         let desk = Desk {
             slots: Slots::new(uring.params().sq_entries() - 1),
@@ -465,44 +476,6 @@ fn entry(rest: Rest<'_>, target: Target) -> squeue::Entry {
         }
         Rest::Flush => to!(fd => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC)),
     }
-}
-
-/// The best ring this kernel gives: with completions run only when this thread asks for them (6.1), or without
-/// interrupting it (5.19), or plain.
-fn build(entries: u32) -> Result<IoUring, RingError> {
-    let deferred = IoUring::builder()
-        .setup_submit_all()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_coop_taskrun()
-        .setup_taskrun_flag()
-        .build(entries);
-    let invalid = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
-    let uring = deferred
-        .or_else(|error| {
-            if !invalid(&error) {
-                return Err(error);
-            }
-            IoUring::builder().setup_submit_all().setup_coop_taskrun().setup_taskrun_flag().build(entries)
-        })
-        .or_else(|error| if invalid(&error) { IoUring::new(entries) } else { Err(error) })
-        .map_err(|source| RingError::Refused { source })?;
-    match uring.params() {
-        params if !params.is_feature_nodrop() => Err(RingError::TooOld("completions that are never dropped")),
-        params if !params.is_feature_ext_arg() => Err(RingError::TooOld("waits with a timeout")),
-        _ => Ok(uring),
-    }
-}
-
-/// Whether this process may have rings at all.
-pub(super) fn probe() -> Result<(), RingError> {
-    build(2).map(drop)
-}
-
-/// Says once a process that there are no rings, and why.
-pub(super) fn warn_refused(error: &RingError) {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::warn!(%error, "requests block the threads that make them"));
 }
 
 fn broken(error: &io::Error) -> ! {

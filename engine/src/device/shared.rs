@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::slots::Op;
 use super::unpark::Unpark;
-use super::{LocalRing, RingError, ring};
+use super::{LocalRing, RingError, setup};
 
 /// Operations in the kernel's hands at once: more does not make an SSD faster, it makes each request slower.
 const ENTRIES: u32 = 256;
@@ -50,7 +50,7 @@ impl SharedRing {
         let lane = match Lane::start() {
             Ok(lane) => Some(lane),
             Err(error) => {
-                ring::warn_refused(&error);
+                setup::warn_refused(&error);
                 None
             }
         };
