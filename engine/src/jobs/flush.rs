@@ -11,7 +11,7 @@
 use super::{Job, Next};
 use crate::device::{AlignedBuffer, Request, Ticket};
 use crate::namespace::core::Core;
-use crate::volume::{BlockId, StreamId, Volume};
+use crate::volume::{BlockId, Progress, StreamId, Volume};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -77,18 +77,19 @@ impl Flush {
             let done = self.in_flight.swap_remove(i);
             let volume = self.core.volume(done.member);
             match answer.result {
-                Ok(()) => {
-                    let progress = volume.written(done.stream, done.piece);
-                    progress.wake.into_iter().for_each(std::task::Waker::wake);
-                    if !progress.finished.is_empty() {
-                        self.core.gate.open();
-                        self.core.upkeep_work.raise();
-                    }
-                }
+                Ok(()) => self.progressed(volume.written(done.stream, done.piece)),
                 Err(error) => self.fail(volume, error.to_string()),
             }
         }
         any
+    }
+
+    fn progressed(&self, progress: Progress) {
+        progress.wake.into_iter().for_each(std::task::Waker::wake);
+        if !progress.finished.is_empty() {
+            self.core.gate.open();
+            self.core.upkeep_work.raise();
+        }
     }
 
     fn fail(&self, volume: &Volume, reason: String) {
@@ -126,6 +127,7 @@ impl Flush {
         let mut next = Next::Within(flush_max.max(1));
         for volume in core.volumes.iter().filter(|volume| volume.latch_reason().is_none()) {
             for id in (0..core.plan.count).map(StreamId) {
+                self.progressed(volume.advance(id));
                 let mut state = volume.stream(id).lock();
                 let commits = self.in_flight.iter().filter(|f| f.member == volume.member() && f.stream == id);
                 let age = state.tail_since_ms.map(|since| now.saturating_sub(since));

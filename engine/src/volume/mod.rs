@@ -400,12 +400,24 @@ impl Volume {
     /// The flush job has made a write durable.
     pub fn written(&self, stream: StreamId, piece: u64) -> Progress {
         let progress = self.stream(stream).lock().written(piece);
+        self.note_progress(progress)
+    }
+
+    /// Lets a stream's durability advance over what needs no write: a block may be sealed right behind a commit.
+    pub fn advance(&self, stream: StreamId) -> Progress {
+        let progress = self.stream(stream).lock().advance();
+        self.note_progress(progress)
+    }
+
+    fn note_progress(&self, progress: Progress) -> Progress {
         for &id in &progress.finished {
             self.unwritten_count.fetch_sub(1, Ordering::Relaxed);
             self.blocks.written(id, self.append_clock.now());
             self.cached.lock().push_back(id);
         }
-        self.trim_cache();
+        if !progress.finished.is_empty() {
+            self.trim_cache();
+        }
         progress
     }
 
