@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use aerolith_server::{Config, ConfigError, Server, ServerError};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
@@ -26,7 +27,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     tracing_subscriber::registry().with(lines).with(filter).init();
     match run(&config) {
         Ok(()) => {

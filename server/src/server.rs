@@ -66,7 +66,8 @@ impl Server {
         match server.start_threads(redis_at.or(configured)) {
             Ok(()) => Ok(server),
             Err(error) => {
-                server.shared.request_stop();
+                // What went wrong matters more than how the threads that did start ended.
+                let _ = server.join();
                 Err(error)
             }
         }
@@ -87,21 +88,32 @@ impl Server {
             self.threads.push(spawn(&format!("worker-{index}"), run)?);
         }
         let Some(address) = address else { return Ok(()) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(ServerError::Thread)?;
-        let listener = {
-            let _inside = runtime.enter();
-            listener::open(address).map_err(|error| ServerError::Listen { address, error })?
-        };
-        let bound = listener.local_addr().map_err(|error| ServerError::Listen { address, error })?;
-        self.redis_addr = Some(bound);
-        self.shared.port.store(bound.port(), Relaxed);
+        // The acceptor opens its own port: a runtime made here could not be dropped again if `start` was called
+        // from within another one.
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         let shared = self.shared.clone();
         let accept = move || {
-            runtime.block_on(listener::accept(listener, shared, workers));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let opened = listener::open(address).and_then(|port| Ok((port.local_addr()?, port)));
+                match opened {
+                    Ok((bound, port)) => {
+                        // Whoever started the server waits for this.
+                        let _ = tell.send(Ok(bound));
+                        listener::accept(port, shared, workers).await;
+                    }
+                    Err(error) => {
+                        let _ = tell.send(Err(error));
+                    }
+                }
+            });
             Ok(())
         };
         self.threads.push(spawn("acceptor", accept)?);
+        let answer = told.recv().map_err(|_| ServerError::Panicked)?;
+        let bound = answer.map_err(|error| ServerError::Listen { address, error })?;
+        self.redis_addr = Some(bound);
+        self.shared.port.store(bound.port(), Relaxed);
         Ok(())
     }
 
@@ -123,8 +135,16 @@ impl Server {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Accepts no more, finishes running commands, flushes the data.
+    /// Accepts no more, finishes running commands, flushes the data. Blocks: not for use within a runtime.
     pub fn stop(mut self) -> Result<(), ServerError> {
+        let outcome = self.join();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ServerError::Thread)?;
+        runtime.block_on(self.shared.store.flush())?;
+        outcome
+    }
+
+    /// Ends all threads.
+    fn join(&mut self) -> Result<(), ServerError> {
         self.shared.request_stop();
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
@@ -134,8 +154,6 @@ impl Server {
                 Err(_) => outcome = Err(ServerError::Panicked),
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ServerError::Thread)?;
-        runtime.block_on(self.shared.store.flush())?;
         outcome
     }
 }
