@@ -95,8 +95,8 @@ fn list(session: &Session, args: Args<'_>, reply: &mut Reply) -> Done {
     } else if args.len() >= 4 && args.is(2, "id") {
         let mut wanted = Vec::new();
         for id in args.from(3) {
-            let id = integer(id).ok().and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
-            wanted.push(id.ok_or(CommandError::of("ERR Invalid client ID"))?);
+            let id = integer(id).map_err(|_| CommandError::of("ERR Invalid client ID"))?;
+            wanted.extend(u64::try_from(id));
         }
         clients.retain(|client| wanted.contains(&client.id));
     } else if args.len() != 2 {

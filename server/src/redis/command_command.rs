@@ -63,8 +63,8 @@ fn describe(command: &Command, reply: &mut Reply) {
         reply.simple(&format!("@{category}"));
     }
     // Tips, key specifications, subcommands: none are needed to find the keys of these commands.
-    reply.array(0);
-    reply.array(0);
+    reply.set(0);
+    reply.set(0);
     reply.array(0);
 }
 

@@ -93,12 +93,14 @@ fn set(shared: &Shared, args: Args<'_>) -> Done {
         };
         match *name {
             "maxclients" | "timeout" => {
-                let number: u64 =
+                let number: i64 =
                     value.parse().map_err(|_| refused("argument couldn't be parsed into an integer"))?;
-                let range = if *name == "timeout" { 0..=i32::MAX as u64 } else { 1..=u64::from(u32::MAX) };
-                if !range.contains(&number) {
-                    return Err(refused("argument must be in range"));
+                let (least, most) =
+                    if *name == "timeout" { (0, i32::MAX.into()) } else { (1, u32::MAX.into()) };
+                if !(least..=most).contains(&number) {
+                    return Err(refused(&format!("argument must be between {least} and {most} inclusive")));
                 }
+                let number = number.unsigned_abs();
                 changes.push((name, number));
             }
             _ if *now == value => {}

@@ -87,7 +87,7 @@ impl Only {
     fn allows(self, current: Option<u64>, new: i64) -> bool {
         let current = current.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
         match current {
-            Some(current) => !self.nx && !(self.gt && new <= current) && !(self.lt && new >= current),
+            Some(current) => !(self.nx || self.gt && new <= current || self.lt && new >= current),
             None => !self.xx && !self.gt,
         }
     }

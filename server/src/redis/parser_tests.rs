@@ -15,7 +15,7 @@ fn commands(pieces: &[&[u8]], max_commands: usize) -> (Vec<String>, Option<Proto
         loop {
             let stop = parser.parse(&mut buffer, max_commands, usize::MAX);
             for index in 0..parser.batch_len() {
-                let words: Vec<_> = parser.command(index, &buffer).from(0).map(|word| shown(word)).collect();
+                let words: Vec<_> = parser.command(index, &buffer).from(0).map(shown).collect();
                 out.push(words.join(" "));
             }
             let unneeded = parser.finish_batch();

@@ -20,40 +20,44 @@ struct Options {
     tells_old: bool,
 }
 
-/// Reads options from the given word on.
-fn options(session: &Session, args: Args<'_>, mut at: usize) -> Result<Options, CommandError> {
-    let (mut condition, mut expiry, mut tells_old) = (None, None, false);
+/// Reads the options behind the value. Words contradict each other as in Redis; the same one twice is no
+/// contradiction, and its last value counts.
+fn options(session: &Session, args: Args<'_>) -> Result<Options, CommandError> {
+    let (mut condition, mut until, mut keeps, mut tells_old) = (None, None, false, false);
+    let mut at = 3;
     while at < args.len() {
-        if args.is(at, "nx") && condition.is_none() {
+        if args.is(at, "nx") && condition != Some(Condition::IfPresent) {
             condition = Some(Condition::IfAbsent);
-        } else if args.is(at, "xx") && condition.is_none() {
+        } else if args.is(at, "xx") && condition != Some(Condition::IfAbsent) {
             condition = Some(Condition::IfPresent);
         } else if args.is(at, "get") {
             tells_old = true;
-        } else if args.is(at, "keepttl") && expiry.is_none() {
-            expiry = Some(Expiry::Keep);
+        } else if args.is(at, "keepttl") && until.is_none() {
+            keeps = true;
         } else if let Some(when) = When::option(args, at)
-            && expiry.is_none()
-            && at + 1 < args.len()
+            && let Some(number) = args.get(at + 1)
+            && until.is_none_or(|(before, _)| before == when)
+            && !keeps
         {
+            until = Some((when, number));
             at += 1;
-            expiry = Some(Expiry::At(when.positive(args.at(at), session.now_ms, "set")?));
         } else {
             return Err(CommandError::SYNTAX);
         }
         at += 1;
     }
-    Ok(Options {
-        condition: condition.unwrap_or(Condition::Any),
-        expiry: expiry.unwrap_or(Expiry::Never),
-        tells_old,
-    })
+    let expiry = match until {
+        Some((when, number)) => Expiry::At(when.positive(number, session.now_ms, "set")?),
+        None if keeps => Expiry::Keep,
+        None => Expiry::Never,
+    };
+    Ok(Options { condition: condition.unwrap_or(Condition::Any), expiry, tells_old })
 }
 
 pub(super) async fn set<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     let options = match args.len() {
         3 => Options { condition: Condition::Any, expiry: Expiry::Never, tells_old: false },
-        _ => options(session, args, 3)?,
+        _ => options(session, args)?,
     };
     let set = put(session, args.at(1), args.at(2), &options, reply).await?;
     match (options.tells_old, set) {
@@ -142,25 +146,30 @@ pub(super) async fn getdel<'a>(session: &'a Session, args: Args<'a>, reply: &'a 
 pub(super) async fn getex<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     let expiry = match args.len() {
         2 => None,
-        3 if args.is(2, "persist") => Some(Expiry::Never),
+        3 if args.is(2, "persist") => Some(Ok(Expiry::Never)),
         4 => {
             let when = When::option(args, 2).ok_or(CommandError::SYNTAX)?;
-            Some(Expiry::At(when.positive(args.at(3), session.now_ms, "getex")?))
+            // Told only if the key is there, as in Redis.
+            Some(when.positive(args.at(3), session.now_ms, "getex").map(Expiry::At))
         }
         _ => return Err(CommandError::SYNTAX),
     };
     let change = |old: Option<&Record>| match (reply.record(old), old, expiry) {
-        (Err(error), ..) => (Outcome::Keep, Err(error)),
+        (Err(error), ..) | (_, Some(_), Some(Err(error))) => (Outcome::Keep, Err(error)),
         (Ok(()), None, _) | (Ok(()), _, None) => (Outcome::Keep, Ok(())),
-        (Ok(()), Some(_), Some(Expiry::At(ms))) if ms <= session.now_ms => (Outcome::Delete, Ok(())),
-        (Ok(()), Some(old), Some(Expiry::Never)) if old.expires_at_ms().is_none() => (Outcome::Keep, Ok(())),
-        (Ok(()), Some(_), Some(expiry)) => (Outcome::Touch(expiry), Ok(())),
+        (Ok(()), Some(_), Some(Ok(Expiry::At(ms)))) if ms <= session.now_ms => (Outcome::Delete, Ok(())),
+        (Ok(()), Some(old), Some(Ok(Expiry::Never))) if old.expires_at_ms().is_none() => {
+            (Outcome::Keep, Ok(()))
+        }
+        (Ok(()), Some(_), Some(Ok(expiry))) => (Outcome::Touch(expiry), Ok(())),
     };
     session.store.update(args.at(1), change).await?
 }
 
+type Words<'a> = Vec<&'a [u8]>;
+
 /// The pairs of MSET; of a key named twice the last value counts, at the place of the first.
-fn pairs<'a>(args: Args<'a>, command: &str) -> Result<(Vec<&'a [u8]>, Vec<&'a [u8]>), CommandError> {
+fn pairs<'a>(args: Args<'a>, command: &str) -> Result<(Words<'a>, Words<'a>), CommandError> {
     if args.len().is_multiple_of(2) {
         return Err(CommandError::wrong_arguments(command));
     }

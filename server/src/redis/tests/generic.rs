@@ -120,7 +120,8 @@ fn connections_talk_about_themselves() {
         ("CLIENT SETNAME", "-ERR wrong number of arguments for 'client|setname' command|"),
         ("CLIENT LIST TYPE nobody", "-ERR Unknown client type 'nobody'|"),
         ("CLIENT LIST TYPE pubsub", "$0||"),
-        ("CLIENT LIST ID 0", "-ERR Invalid client ID|"),
+        ("CLIENT LIST ID 0", "$0||"),
+        ("CLIENT LIST ID x", "-ERR Invalid client ID|"),
         ("RESET", "+RESET|"),
         ("CLIENT GETNAME", "$-1|"),
         (
@@ -160,7 +161,7 @@ fn hello_switches_the_protocol() {
         ("GET nope", "_|"),
         ("CLIENT GETNAME", "$2|me|"),
         ("CONFIG GET save", "%1|$4|save|$0||"),
-        ("COMMAND INFO get nope", "*2|*10|$3|get|:2|~2|+readonly|+fast|:1|:1|:1|~3|+@string|+@read|+@fast|*0|*0|*0|_|"),
+        ("COMMAND INFO get nope", "*2|*10|$3|get|:2|~2|+readonly|+fast|:1|:1|:1|~3|+@string|+@read|+@fast|~0|~0|*0|_|"),
         ("HELLO 2", "*14|$6|server|$5|redis|$7|version|$5|7.2.4|$5|proto|:2|$2|id|:1|$4|mode|$10|standalone|$4|role|$6|master|$7|modules|*0|"),
         ("GET nope", "$-1|"),
         ("HELLO 3", "%7|$6|server|$5|redis|$7|version|$5|7.2.4|$5|proto|:3|$2|id|:1|$4|mode|$10|standalone|$4|role|$6|master|$7|modules|*0|"),
