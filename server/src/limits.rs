@@ -8,7 +8,7 @@ use crate::redis::parser::ParserLimits;
 
 /// A connection's read buffer to begin with, and how far it grows ahead of the bytes that have come.
 pub(crate) const READ_STEP: usize = 16 << 10;
-/// The most it grows ahead by for a large value.
+/// The most it grows ahead by, when reads fill it; a value larger than that, by a quarter of what has come.
 pub(crate) const READ_STEP_MAX: usize = 64 << 10;
 /// Commands a connection runs before others get their turn. Redis runs all it has read, 16 KiB or so.
 pub(crate) const QUANTUM_COMMANDS: usize = 128;

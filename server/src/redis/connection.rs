@@ -27,6 +27,8 @@ use tokio::net::tcp::OwnedReadHalf;
 pub(crate) struct Connection {
     socket: OwnedReadHalf,
     buffer: Vec<u8>,
+    /// How much room a read is given; it grows when reads fill it.
+    step: usize,
     parser: Parser,
     session: Session,
     output: Output,
@@ -43,6 +45,7 @@ impl Connection {
         Connection {
             socket,
             buffer: Vec::new(),
+            step: READ_STEP,
             parser: Parser::new(shared.limits.parser()),
             output: Output::new(Some(out), client.clone(), &shared.limits),
             session: Session::new(shared, client, counters),
@@ -85,13 +88,17 @@ impl Connection {
         } else {
             self.session.client.enter(Phase::Idle);
         }
-        if self.buffer.capacity() - self.buffer.len() < READ_STEP / 2 {
-            // Never more ahead than has come already, so a declared length costs nothing by itself; in
-            // proportion to it, so a large value is not copied again and again.
-            let step = (self.buffer.len() / 2).clamp(READ_STEP, READ_STEP_MAX.max(self.buffer.len() / 4));
-            self.buffer.reserve_exact(step);
+        if self.buffer.capacity() - self.buffer.len() < self.step / 2 {
+            // Ahead of what has come only by a step, so a declared length costs nothing by itself; in proportion
+            // to it for a large value, so that it is not copied again and again.
+            self.buffer.reserve_exact(self.step.max(self.buffer.len() / 4));
         }
+        let room = self.buffer.capacity() - self.buffer.len();
         let count = self.socket.read_buf(&mut self.buffer).await?;
+        if count == room {
+            // Sixteen SETs of a kilobyte do not fit the first step: they would cost two reads and two writes.
+            self.step = (self.step * 2).min(READ_STEP_MAX);
+        }
         self.session.client.enter(Phase::Running);
         self.session.counters.received.add(count as u64);
         Ok(count)
