@@ -27,7 +27,6 @@ pub mod ring_pump;
 mod server;
 mod shared;
 pub mod store;
-mod store_mock;
 mod worker;
 
 pub use config::{Config, ConfigError};

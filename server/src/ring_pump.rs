@@ -20,13 +20,30 @@ use tokio::sync::Notify;
 pub trait Ring {
     /// The descriptor that is readable while completions wait.
     fn as_raw_fd(&self) -> RawFd;
-    /// Hands queued requests to the kernel, without waiting. Returns how many; `WouldBlock` or `ResourceBusy`
-    /// means: reap first.
-    fn submit(&self) -> io::Result<usize>;
+    /// Hands queued requests to the kernel, without waiting. `WouldBlock` or `ResourceBusy` means: reap first.
+    fn submit(&self) -> io::Result<()>;
     /// Takes the completions that are there and wakes who waits for them. Returns how many.
     fn reap(&self) -> usize;
     /// Sets what is called when a request was queued. It may be called for each of them: it must be cheap.
     fn on_queued(&self, call: Box<dyn Fn()>);
+}
+
+impl Ring for aerolith_engine::LocalRing {
+    fn as_raw_fd(&self) -> RawFd {
+        aerolith_engine::LocalRing::as_raw_fd(self)
+    }
+
+    fn submit(&self) -> io::Result<()> {
+        aerolith_engine::LocalRing::submit(self)
+    }
+
+    fn reap(&self) -> usize {
+        aerolith_engine::LocalRing::reap(self)
+    }
+
+    fn on_queued(&self, call: Box<dyn Fn()>) {
+        aerolith_engine::LocalRing::on_queued(self, call);
+    }
 }
 
 struct Descriptor(RawFd);
@@ -56,7 +73,7 @@ pub async fn pump<R: Ring + 'static>(ring: Rc<R>) -> io::Result<()> {
     loop {
         if is_queued.replace(false) {
             match ring.submit() {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy) =>
                 {
@@ -113,13 +130,13 @@ mod tests {
             AsRawFd::as_raw_fd(&self.ring)
         }
 
-        fn submit(&self) -> io::Result<usize> {
+        fn submit(&self) -> io::Result<()> {
             let count = self.queued.take();
             if count > 0 {
                 self.submits.borrow_mut().push(count);
                 (&self.kernel).write_all(&vec![0; count])?;
             }
-            Ok(count)
+            Ok(())
         }
 
         fn reap(&self) -> usize {

@@ -138,8 +138,12 @@ impl Server {
     /// Accepts no more, finishes running commands, flushes the data. Blocks: not for use within a runtime.
     pub fn stop(mut self) -> Result<(), ServerError> {
         let outcome = self.join();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ServerError::Thread)?;
-        runtime.block_on(self.shared.store.flush())?;
+        let shared = self.shared.clone();
+        drop(self);
+        // All threads have ended: this is the last handle, unless a caller holds one of its own.
+        if let Some(shared) = Arc::into_inner(shared) {
+            shared.store.close()?;
+        }
         outcome
     }
 

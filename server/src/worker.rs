@@ -27,6 +27,9 @@ pub(crate) struct Arrival {
     pub(crate) client: Arc<Client>,
 }
 
+/// Device requests of one worker that can be in flight at once.
+const RING_ENTRIES: u32 = 1024;
+
 type Tasks = Rc<RefCell<Vec<(Arc<Client>, AbortHandle)>>>;
 
 /// Runs a worker until the server stops. Called on the worker's own thread.
@@ -42,6 +45,16 @@ pub(crate) fn run(
 
 async fn serve(shared: Arc<Shared>, counters: Arc<Counters>, mut arrivals: mpsc::Receiver<Arrival>) {
     let tasks = Tasks::default();
+    match aerolith_engine::LocalRing::install(RING_ENTRIES) {
+        Ok(ring) => {
+            tokio::task::spawn_local(async move {
+                if let Err(error) = crate::ring_pump::pump(Rc::new(ring)).await {
+                    tracing::error!(%error, "a worker cannot watch its ring");
+                }
+            });
+        }
+        Err(error) => tracing::warn!(%error, "a worker has no ring: its device reads block it"),
+    }
     tokio::task::spawn_local(janitor(shared.clone(), counters.clone(), tasks.clone()));
     let mut stop = shared.stop.subscribe();
     loop {

@@ -118,7 +118,14 @@ fn read(store: &AsyncNamespace, ring: &LocalRing, options: &Options, depth: usiz
 /// fio's reads a second, CPU and latencies, or why it could not run.
 fn fio(path: &Path, depth: usize, seconds: u64, block: usize) -> Result<Measured, String> {
     let output = Command::new("fio")
-        .args(["--name=r", "--rw=randread", "--ioengine=io_uring", "--direct=1", "--time_based", "--readonly"])
+        .args([
+            "--name=r",
+            "--rw=randread",
+            "--ioengine=io_uring",
+            "--direct=1",
+            "--time_based",
+            "--readonly",
+        ])
         .args(["--output-format=terse", "--terse-version=3", "--randrepeat=0", "--blockalign=512"])
         .arg(format!("--filename={}", path.display()))
         .arg(format!("--iodepth={depth}"))
@@ -127,11 +134,13 @@ fn fio(path: &Path, depth: usize, seconds: u64, block: usize) -> Result<Measured
         .output()
         .map_err(|error| format!("fio: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find(|line| line.starts_with("3;")).ok_or_else(|| {
-        format!("fio: no result: {}", String::from_utf8_lossy(&output.stderr).trim())
-    })?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("3;"))
+        .ok_or_else(|| format!("fio: no result: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
     let fields: Vec<&str> = line.split(';').collect();
-    let number = |i: usize| fields.get(i).and_then(|f| f.trim_end_matches('%').parse::<f64>().ok()).unwrap_or(0.0);
+    let number =
+        |i: usize| fields.get(i).and_then(|f| f.trim_end_matches('%').parse::<f64>().ok()).unwrap_or(0.0);
     let per_second = number(7);
     let percentile = |wanted: &str| {
         fields[17..37].iter().find_map(|f| f.strip_prefix(wanted)?.strip_prefix('=')?.parse::<f64>().ok())
@@ -164,7 +173,8 @@ fn print(name: &str, depth: usize, runs: &[Measured]) -> f64 {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let size = (options.records * (options.size as u64 + 160) * 5 / 4).max(1 << 30).next_multiple_of(8 << 20);
-    let namespace = NamespaceConfig { read_cache_size: 0, ..NamespaceConfig::in_file("bench", &options.path, size) };
+    let namespace =
+        NamespaceConfig { read_cache_size: 0, ..NamespaceConfig::in_file("bench", &options.path, size) };
     let engine = Engine::open(Config::of(namespace))?;
     let store = engine.namespace("bench")?.to_async();
     println!("rss empty: {:.0} MiB", rss_mib());

@@ -11,7 +11,7 @@ use super::reply::Reply;
 use super::session::Session;
 use super::strings::integer;
 use super::turn::Turn;
-use crate::store::{Expiry, Outcome, Record};
+use crate::store::{Expiry, Outcome, ProtocolRecord, Record};
 
 /// How a number means a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,6 @@ async fn change(
     let only = Only::parse(args)?;
     let at = when.moment(integer(args.at(2))?, session.now_ms, command)?;
     let changed = session
-        .store
         .update(args.at(1), |old| match old {
             Some(old) if only.allows(old.expires_at_ms(), at) => match u64::try_from(at) {
                 Ok(at) if at > session.now_ms => (Outcome::Touch(Expiry::At(at)), true),
@@ -135,7 +134,6 @@ async fn change(
 
 pub(super) async fn persist<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     let changed = session
-        .store
         .update(args.at(1), |old| match old.and_then(Record::expires_at_ms) {
             Some(_) => (Outcome::Touch(Expiry::Never), true),
             None => (Outcome::Keep, false),

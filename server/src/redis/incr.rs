@@ -7,7 +7,7 @@ use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
 use super::strings::integer;
-use crate::store::{Expiry, NewValue, Outcome, Record, Value};
+use crate::store::{Expiry, NewValue, Outcome, ProtocolRecord, Record, Value};
 
 pub(super) async fn incr<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     add(session, args.at(1), 1, reply).await
@@ -34,7 +34,7 @@ async fn add(session: &Session, key: &[u8], by: i64, reply: &mut Reply) -> Done 
             Err(error) => (Outcome::Keep, Err(error)),
         }
     };
-    let sum = session.store.update(key, change).await??;
+    let sum = session.update(key, change).await??;
     reply.integer(sum);
     Ok(())
 }
@@ -67,7 +67,7 @@ pub(super) async fn incrbyfloat<'a>(session: &'a Session, args: Args<'a>, reply:
             Err(error) => (Outcome::Keep, Err(error)),
         }
     };
-    let sum = session.store.update(args.at(1), change).await??;
+    let sum = session.update(args.at(1), change).await??;
     reply.bulk_str(&sum);
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
 use super::turn::Turn;
-use crate::store::{Record, Value};
+use crate::store::{ProtocolRecord, Record, Value};
 
 pub(super) async fn del<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     let mut deleted = 0;

@@ -6,7 +6,7 @@
 
 use super::error::CommandError;
 use super::number::Decimal;
-use crate::store::Record;
+use crate::store::{ProtocolRecord, Record};
 
 /// The unsent replies of a connection.
 #[derive(Debug, Default)]

@@ -13,7 +13,8 @@ use super::turn::Turn;
 use crate::clients::Client;
 use crate::counters::Counters;
 use crate::shared::Shared;
-use crate::store::{Prefetch, Store};
+use crate::store::{Ahead, Outcome, Record, Store, StoreError};
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,12 +31,36 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// The time of this batch, in milliseconds since the Unix epoch.
     pub(crate) now_ms: u64,
+    /// Reads started ahead for the batch's read-modify-write commands.
+    ahead: RefCell<Ahead>,
 }
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>, counters: Arc<Counters>) -> Session {
         let store = shared.store.clone();
-        Session { store, shared, client, counters, resp3: false, closing: false, now_ms: 0 }
+        Session {
+            store,
+            shared,
+            client,
+            counters,
+            resp3: false,
+            closing: false,
+            now_ms: 0,
+            ahead: RefCell::default(),
+        }
+    }
+
+    /// Reads a record and replaces it by what `change` makes of it, atomically.
+    pub(crate) async fn update<'a, T>(
+        &self,
+        key: &[u8],
+        change: impl FnMut(Option<&Record>) -> (Outcome<'a>, T),
+    ) -> Result<T, StoreError> {
+        // Taken out for the time of the call: nothing else of this connection runs meanwhile.
+        let mut ahead = self.ahead.take();
+        let done = self.store.update(key, &mut ahead, change).await;
+        self.ahead.replace(ahead);
+        done
     }
 }
 
@@ -48,7 +73,7 @@ pub(crate) async fn run_batch(
 ) -> io::Result<()> {
     session.now_ms = crate::clock::unix_ms();
     let count = parser.batch_len();
-    let _ahead = read_ahead(session, parser, buffer);
+    session.ahead.replace(read_ahead(session, parser, buffer));
     let mut turn = Turn::new(output, session.store.clone(), session.now_ms);
     let mut clock = Instant::now();
     for index in 0..count {
@@ -74,6 +99,7 @@ pub(crate) async fn run_batch(
             break;
         }
     }
+    session.ahead.take();
     turn.settle().await?;
     turn.report(session);
     Ok(())
@@ -118,8 +144,8 @@ async fn run_one<'a>(
 }
 
 /// Starts the device reads that the batch's read-modify-write commands will need.
-fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Vec<Prefetch> {
-    let mut ahead = Vec::new();
+fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Ahead {
+    let mut ahead = Ahead::default();
     if parser.batch_len() < 2 {
         return ahead;
     }
@@ -129,8 +155,9 @@ fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Vec<Prefetch
         if command.prefetch
             && let Some(key) = args.get(command.keys.0)
             && ahead.len() < session.shared.limits.reads_in_flight
+            && let Some(read) = session.store.prefetch(key)
         {
-            ahead.push(session.store.prefetch(key));
+            ahead.push(read);
         }
     }
     ahead

@@ -10,7 +10,7 @@ use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
 use super::strings::integer;
-use crate::store::{Condition, Expiry, NewValue, Outcome, Record};
+use crate::store::{Condition, Expiry, NewValue, Outcome, ProtocolRecord, Record};
 use std::collections::HashMap;
 
 /// The options of SET.
@@ -80,7 +80,10 @@ async fn put(
     if !options.tells_old && !is_past {
         return Ok(session.store.put(key, value.into(), options.expiry, options.condition).await?);
     }
+    let told = reply.bytes.len();
     let change = |old: Option<&Record>| {
+        // It may run again: only the last run's reply stays.
+        reply.bytes.truncate(told);
         if options.tells_old
             && let Err(error) = reply.record(old)
         {
@@ -98,7 +101,7 @@ async fn put(
         };
         (outcome, Ok(holds))
     };
-    session.store.update(key, change).await?
+    session.update(key, change).await?
 }
 
 pub(super) async fn setnx<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
@@ -136,11 +139,15 @@ pub(super) async fn getset<'a>(session: &'a Session, args: Args<'a>, reply: &'a 
 }
 
 pub(super) async fn getdel<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
-    let change = |old: Option<&Record>| match reply.record(old) {
-        Ok(()) => (Outcome::Delete, Ok(())),
-        Err(error) => (Outcome::Keep, Err(error)),
+    let told = reply.bytes.len();
+    let change = |old: Option<&Record>| {
+        reply.bytes.truncate(told);
+        match reply.record(old) {
+            Ok(()) => (Outcome::Delete, Ok(())),
+            Err(error) => (Outcome::Keep, Err(error)),
+        }
     };
-    session.store.update(args.at(1), change).await?
+    session.update(args.at(1), change).await?
 }
 
 pub(super) async fn getex<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
@@ -154,16 +161,20 @@ pub(super) async fn getex<'a>(session: &'a Session, args: Args<'a>, reply: &'a m
         }
         _ => return Err(CommandError::SYNTAX),
     };
-    let change = |old: Option<&Record>| match (reply.record(old), old, expiry) {
-        (Err(error), ..) | (_, Some(_), Some(Err(error))) => (Outcome::Keep, Err(error)),
-        (Ok(()), None, _) | (Ok(()), _, None) => (Outcome::Keep, Ok(())),
-        (Ok(()), Some(_), Some(Ok(Expiry::At(ms)))) if ms <= session.now_ms => (Outcome::Delete, Ok(())),
-        (Ok(()), Some(old), Some(Ok(Expiry::Never))) if old.expires_at_ms().is_none() => {
-            (Outcome::Keep, Ok(()))
+    let told = reply.bytes.len();
+    let change = |old: Option<&Record>| {
+        reply.bytes.truncate(told);
+        match (reply.record(old), old, expiry.clone()) {
+            (Err(error), ..) | (_, Some(_), Some(Err(error))) => (Outcome::Keep, Err(error)),
+            (Ok(()), None, _) | (Ok(()), _, None) => (Outcome::Keep, Ok(())),
+            (Ok(()), Some(_), Some(Ok(Expiry::At(ms)))) if ms <= session.now_ms => (Outcome::Delete, Ok(())),
+            (Ok(()), Some(old), Some(Ok(Expiry::Never))) if old.expires_at_ms().is_none() => {
+                (Outcome::Keep, Ok(()))
+            }
+            (Ok(()), Some(_), Some(Ok(expiry))) => (Outcome::Touch(expiry), Ok(())),
         }
-        (Ok(()), Some(_), Some(Ok(expiry))) => (Outcome::Touch(expiry), Ok(())),
     };
-    session.store.update(args.at(1), change).await?
+    session.update(args.at(1), change).await?
 }
 
 type Words<'a> = Vec<&'a [u8]>;

@@ -7,7 +7,7 @@ use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
 use super::turn::Turn;
-use crate::store::{Expiry, Outcome, Record};
+use crate::store::{Expiry, Outcome, ProtocolRecord, Record};
 
 pub(super) fn get<'a>(args: Args<'a>, turn: &mut Turn<'a>) -> Done {
     turn.get(args.at(1), |reply, record, _| reply.record(record), [0; 2]);
@@ -73,7 +73,6 @@ fn range(text: &[u8], start: i64, end: i64) -> &[u8] {
 pub(super) async fn append<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     let max = session.shared.limits.max_record;
     let size = session
-        .store
         .update(args.at(1), |old| {
             let changed = text_of(old).and_then(|mut text| {
                 text.extend_from_slice(args.at(2));
@@ -99,7 +98,6 @@ pub(super) async fn setrange<'a>(session: &'a Session, args: Args<'a>, reply: &'
     let end = offset.saturating_add(part.len());
     let max = session.shared.limits.max_record;
     let size = session
-        .store
         .update(args.at(1), |old| match text_of(old) {
             Err(error) => (Outcome::Keep, Err(error)),
             Ok(text) if part.is_empty() => (Outcome::Keep, Ok(text.len())),

@@ -30,9 +30,9 @@ impl Rig {
     }
 
     pub(super) fn with(config: Config) -> Rig {
-        let store = Store::open(&StoreConfig {
+        let store = Store::in_memory(&StoreConfig {
             data_dir: config.data_dir.clone(),
-            size: config.size.0,
+            size: 256 << 20,
             cache: config.cache.0,
             write_cache: config.write_cache.0,
             durability: config.durability,
@@ -50,8 +50,9 @@ impl Rig {
         }
     }
 
-    pub(super) fn store(&self) -> &Store {
-        &self.session.store
+    /// Puts a value that is not a Redis string.
+    pub(super) fn put_list(&mut self, key: &[u8]) {
+        self.runtime.block_on(self.session.store.put_list(key)).unwrap();
     }
 
     /// Runs one batch of bytes and returns the bytes of its replies.

@@ -183,7 +183,7 @@ fn other_types_are_refused_where_a_string_is_needed() {
         "GETEX l",
     ];
     for command in refused {
-        rig.store().put_other(b"l", "list");
+        rig.put_list(b"l");
         assert_eq!(rig.run(command), WRONG_TYPE, "{command}");
         assert_eq!(rig.run("TYPE l"), "+list|", "{command} must leave the key alone");
     }
