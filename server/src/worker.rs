@@ -45,7 +45,7 @@ pub(crate) fn run(
 
 async fn serve(shared: Arc<Shared>, counters: Arc<Counters>, mut arrivals: mpsc::Receiver<Arrival>) {
     let tasks = Tasks::default();
-    match aerolith_engine::LocalRing::install(RING_ENTRIES) {
+    match aerolith_engine::LocalRing::install_for_loop(RING_ENTRIES) {
         Ok(ring) => {
             tokio::task::spawn_local(async move {
                 if let Err(error) = crate::ring_pump::pump(Rc::new(ring)).await {
