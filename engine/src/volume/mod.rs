@@ -402,7 +402,7 @@ impl Volume {
         let progress = self.stream(stream).lock().written(piece);
         for &id in &progress.finished {
             self.unwritten_count.fetch_sub(1, Ordering::Relaxed);
-            self.blocks.written(id, self.append_clock.now());
+            self.blocks.written(id, || self.append_clock.now());
             self.cached.lock().push_back(id);
         }
         self.trim_cache();
