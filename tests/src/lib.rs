@@ -1,7 +1,9 @@
 //! What the tests of Aerolith as a whole share: engines stepped by hand, and a model to compare them with.
 
 use aerolith_engine::device::{Device, MemoryDevice};
-use aerolith_engine::{AsyncNamespace, Config, DeviceConfig, Engine, ManualClock, NamespaceConfig, Timestamp};
+use aerolith_engine::{
+    AsyncNamespace, Config, DeviceConfig, Engine, ManualClock, NamespaceConfig, Timestamp,
+};
 use std::sync::Arc;
 
 pub mod model;
