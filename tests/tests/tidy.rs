@@ -463,6 +463,42 @@ fn time_threads_and_chance_are_handed_in() {
     }
 }
 
+/// What stands in backticks in a text.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn what_the_architecture_names_is_there() {
+    let text = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).expect("it is there");
+    let sources = sources();
+    let mut violations = Vec::new();
+    let mut invariants = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        for name in quoted(line).filter(|name| name.ends_with(".rs") && !name.contains(' ')) {
+            if !sources.iter().any(|source| source.path.ends_with(&format!("/{name}")) || source.path == name)
+            {
+                violations.push(format!("docs/ARCHITECTURE.md:{number}: there is no file {name}"));
+            }
+        }
+        let Some(row) = line.strip_prefix("| **I") else { continue };
+        let (id, row) = row.split_once("** |").expect("a number");
+        invariants.push(id.parse::<u32>().expect("a number"));
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap_or("");
+        if quoted(tests).next().is_none() && !tests.contains("no named test yet") {
+            violations
+                .push(format!("docs/ARCHITECTURE.md:{number}: I{id} names no test and does not say so"));
+        }
+        for name in quoted(tests) {
+            if !sources.iter().any(|source| source.text.contains(&format!("fn {name}()"))) {
+                violations.push(format!("docs/ARCHITECTURE.md:{number}: there is no test {name}"));
+            }
+        }
+    }
+    assert_none("the architecture names what is there", &violations);
+    assert_eq!(invariants, (1..=12).collect::<Vec<_>>(), "the invariants I1 to I12");
+}
+
 #[test]
 fn the_reader_of_code_sees_code_only() {
     let text = "let a = \"// unsafe \"; // unsafe x\nlet b = '\"'; /* unsafe */ let c = r#\"unsafe \"#;\n\
