@@ -71,8 +71,11 @@ const PARTS: &[(&str, &str, &[&str])] = &[
 /// Rooms of the server that speak a protocol each: none knows another.
 const PROTOCOLS: &[&str] = &["redis", "aerospike", "memcache", "admin"];
 
+/// Paths, or beginnings of paths, each with its reason.
+type Places = &'static [(&'static str, &'static str)];
+
 /// Time, threads and chance: which words, where they may stand, and why there.
-const HANDED_IN: &[(&[&str], &[(&str, &str)])] = &[
+const HANDED_IN: &[(&[&str], Places)] = &[
     (
         &["SystemTime", "Instant::now"],
         &[
