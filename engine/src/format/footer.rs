@@ -21,8 +21,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of the trailer, the last of the block.
 pub const FOOTER_TRAILER_SIZE: u32 = 64;
-const ENTRY_SIZE: u32 = 32;
-const MAGIC: [u8; 8] = *b"AEROFTR1";
+/// Bytes of a footer entry.
+pub const FOOTER_ENTRY_SIZE: u32 = 32;
+/// Opens the trailer of every footer.
+pub const FOOTER_MAGIC: [u8; 8] = *b"AEROFTR1";
 const CLASS_BITS: u16 = 10;
 
 /// What the footer says of one record: all that the index needs.
@@ -45,7 +47,7 @@ pub struct FooterEntry {
     pub set_index: u16,
 }
 
-const _: () = assert!(size_of::<FooterEntry>() == ENTRY_SIZE as usize);
+const _: () = assert!(size_of::<FooterEntry>() == FOOTER_ENTRY_SIZE as usize);
 const _: () = assert!(size_of::<FooterTrailer>() == FOOTER_TRAILER_SIZE as usize);
 
 impl FooterEntry {
@@ -98,14 +100,15 @@ impl FooterTrailer {
         let start = bytes.len().checked_sub(FOOTER_TRAILER_SIZE as usize).ok_or(Fault::Short)?;
         let bytes = &bytes[start..];
         let trailer: FooterTrailer = bytemuck::pod_read_unaligned(bytes);
-        if trailer.magic != MAGIC {
+        if trailer.magic != FOOTER_MAGIC {
             return Err(Fault::Magic);
         }
         let salted = xxh3_64(&bytes[..56]) ^ salt.at(block_size - FOOTER_TRAILER_SIZE);
         if salted != trailer.checksum || trailer.epoch != epoch {
             return Err(Fault::Checksum);
         }
-        let body = u64::from(trailer.entry_count) * u64::from(ENTRY_SIZE) + u64::from(trailer.names_size);
+        let body =
+            u64::from(trailer.entry_count) * u64::from(FOOTER_ENTRY_SIZE) + u64::from(trailer.names_size);
         let fits = u64::from(trailer.footer_size) >= body + u64::from(FOOTER_TRAILER_SIZE)
             && trailer.footer_size <= block_size
             && trailer.data_end <= block_size - trailer.footer_size;
@@ -115,7 +118,7 @@ impl FooterTrailer {
 
 /// Bytes of a footer with `entry_count` entries and `names_size` bytes of set names: whole physical sectors.
 pub fn footer_size(entry_count: u32, names_size: u32) -> u32 {
-    (entry_count * ENTRY_SIZE + names_size + FOOTER_TRAILER_SIZE).next_multiple_of(COMMIT_ALIGNMENT)
+    (entry_count * FOOTER_ENTRY_SIZE + names_size + FOOTER_TRAILER_SIZE).next_multiple_of(COMMIT_ALIGNMENT)
 }
 
 /// A footer, read back.
@@ -155,7 +158,7 @@ impl Footer {
         footer[entry_bytes.len()..][..names.len()].copy_from_slice(&names);
         footer[entry_bytes.len() + names.len()..].fill(0);
         let mut trailer = FooterTrailer {
-            magic: MAGIC,
+            magic: FOOTER_MAGIC,
             epoch,
             entry_count: entries.len() as u32,
             footer_size: size,
@@ -180,11 +183,11 @@ impl Footer {
         if hash(0, body) != trailer.body_checksum {
             return Err(Fault::Checksum);
         }
-        let entries_size = trailer.entry_count as usize * ENTRY_SIZE as usize;
+        let entries_size = trailer.entry_count as usize * FOOTER_ENTRY_SIZE as usize;
         let (entry_bytes, rest) = body.split_at_checked(entries_size).ok_or(Fault::Length)?;
         let mut names = rest.get(..trailer.names_size as usize).ok_or(Fault::Length)?;
         let entries =
-            entry_bytes.chunks_exact(ENTRY_SIZE as usize).map(bytemuck::pod_read_unaligned).collect();
+            entry_bytes.chunks_exact(FOOTER_ENTRY_SIZE as usize).map(bytemuck::pod_read_unaligned).collect();
         let mut set_names = Vec::new();
         while let Some((&size, rest)) = names.split_first() {
             let (name, rest) = rest.split_at_checked(usize::from(size)).ok_or(Fault::Length)?;

@@ -103,11 +103,10 @@ impl Flush {
 
     /// Frees blocks that have settled.
     fn settle(&self) {
-        let undurable_from = self.core.undurable_from();
         let mut freed = 0;
         for volume in &self.core.volumes {
             if volume.blocks.settling_count() > 0 {
-                freed += volume.blocks.settle(undurable_from);
+                freed += volume.blocks.settle(|| self.core.undurable_from());
             }
         }
         if freed > 0 {

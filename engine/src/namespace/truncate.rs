@@ -32,42 +32,44 @@ fn digest_of(set: Option<&str>) -> Digest {
 impl Core {
     /// Truncates a set, or all sets.
     pub async fn truncate(self: &Arc<Self>, set: Option<&str>) -> Result<()> {
-        let sets: Vec<Arc<Set>> = match set {
-            Some(name) => match self.sets.find(name) {
-                Some(set) => vec![set],
-                None => return Ok(()),
-            },
-            None => self.sets.all(),
-        };
+        if set.is_some_and(|name| self.sets.find(name).is_none()) {
+            return Ok(());
+        }
         let receipt = loop {
             if self.needs_sweep() {
                 self.sweep_all();
             }
+            self.check_open()?;
             let turn = self.gate.turn();
-            match self.try_truncate(set, &sets) {
+            match self.try_truncate(set) {
                 Ok(Some(receipt)) => break receipt,
-                // Another truncation came in between: its sweep comes first.
+                // Another truncation came in between: its sweep comes first. Or the engine closes.
                 Ok(None) => {}
                 Err(AppendError::NoBlock) => self.wait_for_space(turn).await?,
-                Err(AppendError::Latched) => return Err(self.device_failed(&self.volumes[0])),
+                Err(AppendError::Latched) => {
+                    let wanted = Wanted::of(digest_of(set));
+                    return Err(self.device_failed(self.volume_of(wanted.partition, wanted.tag)));
+                }
             }
         };
         self.upkeep_work.raise();
         self.acknowledge(receipt, None).await
     }
 
-    fn try_truncate(
-        &self,
-        set: Option<&str>,
-        sets: &[Arc<Set>],
-    ) -> Result<Option<crate::volume::Receipt>, AppendError> {
+    fn try_truncate(&self, set: Option<&str>) -> Result<Option<crate::volume::Receipt>, AppendError> {
         let digest = digest_of(set);
         let wanted = Wanted::of(digest);
         let now = self.now();
         let mut partitions = self.index.lock_all();
-        if self.needs_sweep() {
+        if self.needs_sweep() || self.check_open().is_err() {
             return Ok(None);
         }
+        // With all partitions locked, so that a set made a moment ago is among them: a recovery applies the
+        // threshold to every set there is.
+        let sets: Vec<Arc<Set>> = match set {
+            Some(name) => self.sets.find(name).into_iter().collect(),
+            None => self.sets.all(),
+        };
         let below = self.next_sequence();
         let key = set.unwrap_or("");
         let key_type = if set.is_some() { particle::STRING } else { particle::INTEGER };

@@ -331,17 +331,22 @@ impl BlockTable {
         self.apply(id, BlockEvent::Seal);
     }
 
-    /// The block is on the device.
-    pub fn written(&self, id: BlockId, append_clock: u64) {
+    /// The block is on the device. `append_clock` is asked under the lock, as in `release`: a number read
+    /// before it could be that of an append that emptied the block meanwhile and is not durable (I4).
+    pub fn written(&self, id: BlockId, append_clock: impl Fn() -> u64) {
         let mut lists = self.lists.lock();
         self.apply(id, BlockEvent::Written);
-        self.settle_if_empty(&mut lists, id, append_clock);
+        self.settle_if_empty(&mut lists, id, append_clock());
     }
 
     /// Frees the settling blocks whose stamp `undurable_from` (the oldest append number that is not
     /// durable) has passed. Returns how many.
-    pub fn settle(&self, undurable_from: u64) -> u32 {
+    ///
+    /// The mark is asked under the lock. Whoever emptied a block had published its append before it queued
+    /// the block here, so a mark read now knows of that append; one read earlier need not (I4).
+    pub fn settle(&self, undurable_from: impl Fn() -> u64) -> u32 {
         let mut lists = self.lists.lock();
+        let undurable_from = undurable_from();
         let mut freed = 0;
         while let Some(&(id, stamp)) = lists.settling.front() {
             if stamp > undurable_from {

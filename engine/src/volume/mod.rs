@@ -412,7 +412,7 @@ impl Volume {
     fn note_progress(&self, progress: Progress) -> Progress {
         for &id in &progress.finished {
             self.unwritten_count.fetch_sub(1, Ordering::Relaxed);
-            self.blocks.written(id, self.append_clock.now());
+            self.blocks.written(id, || self.append_clock.now());
             self.cached.lock().push_back(id);
         }
         if !progress.finished.is_empty() {
