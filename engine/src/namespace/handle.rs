@@ -11,6 +11,7 @@ use super::read::Get;
 use super::record::Record;
 use super::scan::{ScanPage, ScanPoint};
 use super::stats::Stats;
+use super::verify::Verified;
 use super::write::{Updated, metadata_of};
 use crate::clock::Timestamp;
 use crate::device::context;
@@ -191,6 +192,15 @@ impl AsyncNamespace {
     /// A picture of the namespace.
     pub fn stats(&self) -> Stats {
         self.core.stats()
+    }
+
+    /// Counts records and live bytes afresh from the index and compares them with what is kept as they come and
+    /// go: for tests and for whoever doubts. Holds up all writes and reads meanwhile.
+    ///
+    /// # Errors
+    /// What differs, in words: a mistake of the engine.
+    pub fn verify(&self) -> Result<Verified, String> {
+        self.core.verify()
     }
 
     /// How many records a set has; expired ones count until a sweep has met them. 0 if there is no such set.
@@ -426,6 +436,12 @@ impl Namespace {
     #[doc = example!("assert_eq!(test.stats().objects, 0);")]
     pub fn stats(&self) -> Stats {
         self.inner.stats()
+    }
+
+    /// Counts records and live bytes afresh and compares; see `AsyncNamespace::verify`.
+    #[doc = example!("assert_eq!(test.verify().expect(\"the books are right\").objects, 0);")]
+    pub fn verify(&self) -> Result<Verified, String> {
+        self.inner.verify()
     }
 
     /// How many records a set has; expired ones count until a sweep has met them.
