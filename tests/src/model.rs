@@ -127,7 +127,7 @@ impl Model {
     pub fn check_after_crash(&mut self, world: &mut World, context: &str) {
         let now_ms = world.clock.now().0;
         for (&key, versions) in &mut self.history {
-            let found = read(world, key);
+            let found = try_read(world, key).unwrap_or_else(|error| panic!("{context}: key {key}: {error}"));
             let durable = self.durable.get(&key).copied().unwrap_or(0);
             let possible = durable.saturating_sub(1)..versions.len();
             let at = possible.rev().find(|&i| visible(versions[i], now_ms) == found);
@@ -161,13 +161,15 @@ pub fn key_of(key: u32) -> Key<'static> {
 
 /// The value that the store has for `key`.
 pub fn read(world: &mut World, key: u32) -> Option<u64> {
+    try_read(world, key).unwrap_or_else(|error| panic!("key {key}: {error}"))
+}
+
+/// The value that the store has for `key`, or why it cannot be read.
+pub fn try_read(world: &mut World, key: u32) -> Result<Option<u64>, Error> {
     let store = world.namespace();
-    let record = match world.run(store.get(&key_of(key))) {
-        Ok(record) => record?,
-        Err(error) => panic!("key {key}: {error}"),
-    };
+    let Some(record) = world.run(store.get(&key_of(key)))? else { return Ok(None) };
     let value = record.bin("v").and_then(|value| value.as_bytes()).expect("the bin is there");
-    Some(value_of(key, value))
+    Ok(Some(value_of(key, value)))
 }
 
 /// Whether an error says that there is no space.

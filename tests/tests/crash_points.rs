@@ -54,6 +54,13 @@ struct Life {
     keys: u32,
 }
 
+impl Drop for Life {
+    /// An engine that closes waits for its devices.
+    fn drop(&mut self) {
+        self.devices.iter().for_each(|device| device.hold(false));
+    }
+}
+
 fn world_on(devices: &[Arc<TestDevice>], like: Option<&World>) -> World {
     let shared = devices.iter().map(|device| device.clone() as Arc<dyn Device>).collect();
     let mut world = World::on(shared, BLOCK_SIZE);
@@ -271,7 +278,8 @@ fn check_image(life: &mut Life, context: &str, tally: &mut Tally) {
         image.iter().for_each(|device| device.hold(true));
         let rng = StdRng::seed_from_u64(life.rng.random());
         let (number, keys) = (life.number + (1 << 24), life.keys);
-        let mut after = Life { world, devices: image, model, promises: Vec::new(), rng, number, keys };
+        let devices = image.clone();
+        let mut after = Life { world, devices, model, promises: Vec::new(), rng, number, keys };
         for _ in 0..after.rng.random_range(1..120) {
             after.act(tally);
         }
@@ -280,7 +288,6 @@ fn check_image(life: &mut Life, context: &str, tally: &mut Tally) {
         world.open();
         after.model.check_after_crash(&mut world, &format!("{context}, cut again later"));
         world.verify(context);
-        after.devices.iter().for_each(|device| device.hold(false));
     }
 }
 
@@ -302,7 +309,6 @@ fn life(seed: u64, tally: &mut Tally) {
     }
     tally.defragged += life.world.namespace().stats().counters.defragged_blocks;
     life.world.verify(&context(u64::MAX));
-    life.devices.iter().for_each(|device| device.hold(false));
 }
 
 #[test]

@@ -216,8 +216,8 @@ impl WriteBuffer {
         (range, copy)
     }
 
-    /// Closes the block: writes its footer and makes it immutable.
-    pub fn seal(mut self, now_ms: u64) -> SealedBlock {
+    /// Closes the block, at the moment `sealed_epoch` of its device: writes its footer and makes it immutable.
+    pub fn seal(mut self, sealed_epoch: u64) -> SealedBlock {
         if self.pos > self.frozen {
             self.pad();
         }
@@ -227,7 +227,7 @@ impl WriteBuffer {
             self.salt,
             self.epoch,
             self.pos,
-            now_ms,
+            sealed_epoch,
             &self.entries,
             &self.set_names,
         );
