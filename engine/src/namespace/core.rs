@@ -305,7 +305,7 @@ impl Core {
     /// Refuses a put when the namespace is full.
     pub fn check_writable(&self) -> Result<()> {
         let (used_size, limit) = self.space();
-        if used_size > limit {
+        if used_size >= limit {
             self.counters.refused.add(1);
             let lacks_host = self.volumes.iter().any(|v| v.host_full.load(Ordering::Relaxed));
             let detail = if lacks_host { " (the file system under it is full)" } else { "" };
