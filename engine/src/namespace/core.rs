@@ -323,6 +323,14 @@ impl Core {
     /// Waits until space may have come since `turn`. Writers are slowed here, not refused.
     pub async fn wait_for_space(&self, turn: u64) -> Result<()> {
         self.counters.waited.add(1);
+        // What waits for a failed device never settles (I4), so no block will become free any more.
+        let (failed, sound): (Vec<_>, Vec<_>) =
+            self.volumes.iter().partition(|volume| volume.latch_reason().is_some());
+        if let Some(failed) = failed.first()
+            && !sound.iter().any(|volume| volume.is_backed_up())
+        {
+            return Err(self.device_failed(failed));
+        }
         self.flush_work.raise();
         self.upkeep_work.raise();
         self.gate.wait(turn).await;
