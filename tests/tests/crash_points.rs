@@ -324,3 +324,36 @@ fn after_a_cut_at_any_write_nothing_durable_is_lost_and_nothing_comes_back() {
     let each = each.into_iter().chain([tally.acknowledged, tally.groups, tally.defragged]);
     assert!(are_few || each.into_iter().all(|count| count > 0), "something never happened: {tally:?}");
 }
+
+#[test]
+fn a_cut_while_a_set_is_formatted_leaves_one_that_opens() {
+    let mut rng = StdRng::seed_from_u64(1);
+    let devices: Vec<_> =
+        (0..2).map(|i| Arc::new(TestDevice::new(&format!("new-{i}"), 20 * u64::from(BLOCK_SIZE)))).collect();
+    devices.iter().for_each(|device| device.record());
+    let mut world = world_on(&devices, None);
+    world.open();
+    // Two header copies each, device by device, then each is opened for writing.
+    let order = [0, 0, 1, 1, 0, 1];
+    assert_eq!(devices.iter().map(|device| device.recorded_count()).sum::<usize>(), order.len());
+    for done in 0..=order.len() {
+        for survival in [Survival::None, Survival::All] {
+            let mut written = order[..done].iter();
+            let of_first = written.by_ref().filter(|&&device| device == 0).count();
+            let at = [of_first, done - of_first];
+            let next = order.get(done).copied();
+            let mut member = 0;
+            let image = images_of(&devices, |device| {
+                let survival = if next == Some(member) { survival } else { Survival::None };
+                member += 1;
+                device.image_at(at[member - 1], survival, &mut rng)
+            });
+            let mut world = world_on(&image, None);
+            if let Err(error) = world.try_open() {
+                panic!("cut after {done} writes, the next {survival:?}: {error}");
+            }
+            Model::default().put(&mut world, 1, 1, None);
+            world.close();
+        }
+    }
+}
