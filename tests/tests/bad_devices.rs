@@ -362,7 +362,7 @@ fn a_failed_read_is_an_error_of_its_record_only() {
     devices[0].take_reads();
     assert!(get(&mut world, 17).unwrap());
     let bad = devices[0].take_reads();
-    devices[0].fail_reads(bad.clone());
+    devices[0].fail_reads(bad);
     let failed = (0..50).filter(|&id| match get(&mut world, id) {
         Ok(right) => !right,
         Err(error) => {

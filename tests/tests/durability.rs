@@ -205,10 +205,7 @@ fn a_namespace_of_group_durability_acknowledges_every_verb_by_it() {
             let store = store.clone();
             async move { store.delete(&key(1), &policy).await.map(drop) }
         }),
-        Box::pin({
-            let store = store.clone();
-            async move { store.truncate(Some("keys")).await }
-        }),
+        Box::pin(async move { store.truncate(Some("keys")).await }),
     ];
     for (i, mut verb) in verbs.into_iter().enumerate() {
         assert!(!is_done(&mut verb), "verb {i}");
