@@ -35,7 +35,7 @@ use std::time::Duration;
 use io_uring::types::{Fd, Fixed, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, SubmissionQueue, Submitter, opcode, squeue};
 
-use super::setup::build;
+use super::setup::{Level, build};
 use super::slots::{Op, Slots, Token};
 use super::table::{Table, Target};
 use super::ticket::Completer;
@@ -48,6 +48,9 @@ const WAKE: u64 = u64::MAX;
 
 /// Operations that may wait for a slot; more are carried out in place, by the thread that asks for too much.
 const BACKLOG_LIMIT: usize = 65_536;
+
+/// Calls to the kernel in one reap at the most: each takes what is ready, 20 completions or more.
+const REAP_ROUNDS: usize = 64;
 
 /// What a kernel that is short of memory is given to recover.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(1);
@@ -63,12 +66,23 @@ impl LocalRing {
     /// Puts a ring on this thread, with room for `entries` operations (rounded up to a power of two, 2 to 32768)
     /// at once, less one; further ones wait their turn.
     pub fn install(entries: u32) -> Result<Self, RingError> {
-        Self::install_on(build(entries.clamp(2, 32_768))?)
+        Self::install_on(build(
+            &[Level::Deferred, Level::Cooperative, Level::Plain],
+            entries.clamp(2, 32_768),
+        )?)
+    }
+
+    /// As `install`, for a thread that waits in an outside loop on [`as_raw_fd`](Self::as_raw_fd).
+    ///
+    /// Such a ring does without deferred completions: epoll was seen to miss them for good (Linux 6.18: reads
+    /// done, their work waiting to be run, and no event, neither of the ring nor of a registered eventfd).
+    pub fn install_for_loop(entries: u32) -> Result<Self, RingError> {
+        Self::install_on(build(&[Level::Cooperative, Level::Plain], entries.clamp(2, 32_768))?)
     }
 
     /// As `install`, with completions delivered in a chosen way instead of the best.
     #[cfg(test)]
-    pub(super) fn install_at(level: super::setup::Level, entries: u32) -> Result<Self, RingError> {
+    pub(super) fn install_at(level: Level, entries: u32) -> Result<Self, RingError> {
         let uring = super::setup::build_at(level, entries);
         Self::install_on(uring.map_err(|source| RingError::Refused { source })?)
     }
@@ -82,7 +96,8 @@ impl LocalRing {
     }
 
     /// The ring's descriptor, readable when there is something to [`reap`](Self::reap): for an outside loop's
-    /// epoll, level or edge. With an edge, clear readiness first and reap then.
+    /// epoll, level or edge. With an edge, clear readiness first and reap then. Only for a ring from
+    /// [`install_for_loop`](Self::install_for_loop).
     pub fn as_raw_fd(&self) -> RawFd {
         self.core.state.borrow().uring.as_raw_fd()
     }
@@ -215,9 +230,13 @@ impl Core {
 
     fn reap(&self) -> usize {
         let mut state = self.state.borrow_mut();
-        if state.kernel_asks() {
-            // Failing, it has taken no completion; the next submit or wait meets the same error and returns it.
-            let _ = state.enter(0, None);
+        // One call runs a batch of the kernel's deferred work and may leave more. An outside loop hears of that
+        // only once, so all of it is taken now.
+        let mut rounds = 0;
+        while state.kernel_asks() && rounds < REAP_ROUNDS {
+            state.run_deferred();
+            state.collect();
+            rounds += 1;
         }
         state.collect();
         drop(state);
@@ -370,10 +389,17 @@ impl State {
                 Err(_) => return result.map(drop),
             }
             // Completions hold the kernel's memory too: make it run its work, and take them.
-            // SAFETY: submits nothing and passes no argument.
-            let _ = unsafe { self.uring.submitter().enter::<()>(0, 0, EnterFlags::GETEVENTS.bits(), None) };
+            self.run_deferred();
             self.collect();
         }
+    }
+
+    /// Makes the kernel run the work that it has put off until it is asked. An enter without `GETEVENTS`, which
+    /// is what a submit without a wait is, does not do that.
+    fn run_deferred(&mut self) {
+        // Failing, it has run nothing; the next submit or wait meets the same error and returns it.
+        // SAFETY: submits nothing and passes no argument.
+        let _ = unsafe { self.uring.submitter().enter::<()>(0, 0, EnterFlags::GETEVENTS.bits(), None) };
     }
 
     /// Takes the kernel's word on all it has done: answers go to `answered`, rests and the backlog are queued.

@@ -18,10 +18,10 @@ pub(super) enum Level {
     Plain,
 }
 
-/// The best ring this kernel gives.
-pub(super) fn build(entries: u32) -> Result<IoUring, RingError> {
+/// The first of these rings that this kernel gives.
+pub(super) fn build(levels: &[Level], entries: u32) -> Result<IoUring, RingError> {
     let mut refused = None;
-    for level in [Level::Deferred, Level::Cooperative, Level::Plain] {
+    for &level in levels {
         match build_at(level, entries) {
             // A kernel that does not know a flag says so this way.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = Some(error),
@@ -58,7 +58,7 @@ fn sufficient(uring: IoUring) -> Result<IoUring, RingError> {
 
 /// Whether this process may have rings at all.
 pub(super) fn probe() -> Result<(), RingError> {
-    build(2).map(drop)
+    build(&[Level::Plain], 2).map(drop)
 }
 
 /// Says once a process that there are no rings, and why.

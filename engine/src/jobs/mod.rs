@@ -39,7 +39,7 @@ impl Next {
 }
 
 /// Background work, cut into steps.
-pub trait Job: Send {
+pub trait Job: Send + Sync {
     /// Does a bounded piece of work.
     fn step(&mut self) -> Next;
 }

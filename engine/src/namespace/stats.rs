@@ -80,6 +80,8 @@ pub struct Stats {
     pub index_size: u64,
     /// Bytes of RAM in the read cache.
     pub cache_size: u64,
+    /// Bytes of RAM in write buffers, the post-write cache included.
+    pub write_buffer_size: u64,
     /// Bytes on the devices that records take.
     pub used_size: u64,
     /// Writes are refused beyond so many.

@@ -421,6 +421,13 @@ impl Volume {
         progress
     }
 
+    /// Bytes of blocks in RAM: open, being written, written lately.
+    pub fn buffer_size(&self) -> u64 {
+        let open = self.streams.iter().filter(|stream| stream.lock().open.is_some()).count() as u64;
+        let sealed = u64::from(self.unwritten_count()) + self.cached.lock().len() as u64;
+        (open + sealed) * u64::from(self.block_size())
+    }
+
     /// Gives up the oldest written blocks in RAM beyond the budget.
     fn trim_cache(&self) {
         let mut cached = self.cached.lock();

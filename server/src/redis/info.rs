@@ -1,0 +1,187 @@
+//! INFO: figures for people, dashboards and clients that wait until the server is ready.
+//!
+//! Sections and names are Redis's, as far as the thing exists here; what only Aerolith has is in its own section.
+
+use super::command::Done;
+use super::command_table::COMMANDS;
+use super::connection_commands::REDIS_VERSION;
+use super::parser::Args;
+use super::reply::Reply;
+use super::session::Session;
+use crate::counters::Counters;
+use crate::shared::Shared;
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+type Section = fn(&Shared, &mut String);
+
+/// Name, whether plain INFO shows it, and what writes it.
+const SECTIONS: &[(&str, bool, Section)] = &[
+    ("Server", true, server),
+    ("Clients", true, clients),
+    ("Memory", true, memory),
+    ("Persistence", true, persistence),
+    ("Stats", true, stats),
+    ("Replication", true, replication),
+    ("CPU", true, cpu),
+    ("Commandstats", false, commandstats),
+    ("Cluster", true, |_, out| line(out, "cluster_enabled", 0)),
+    ("Keyspace", true, keyspace),
+    ("Aerolith", true, aerolith),
+];
+
+pub(super) fn info(session: &mut Session, args: Args<'_>, reply: &mut Reply) -> Done {
+    let wanted: Vec<String> =
+        args.from(1).map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+    let asks = |name: &str| wanted.iter().any(|wanted| wanted == name);
+    let mut text = String::new();
+    for (name, by_default, write) in SECTIONS {
+        let shown = asks(&name.to_ascii_lowercase())
+            || asks("all")
+            || asks("everything")
+            || *by_default && (wanted.is_empty() || asks("default"));
+        if shown {
+            let gap = if text.is_empty() { "" } else { "\r\n" };
+            let _ = write!(text, "{gap}# {name}\r\n");
+            write(&session.shared, &mut text);
+        }
+    }
+    reply.verbatim(&text);
+    Ok(())
+}
+
+fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
+    // Writing into a String cannot fail.
+    let _ = write!(out, "{name}:{value}\r\n");
+}
+
+fn server(shared: &Shared, out: &mut String) {
+    let uptime = shared.started.elapsed().as_secs();
+    line(out, "redis_version", REDIS_VERSION);
+    line(out, "aerolith_version", env!("CARGO_PKG_VERSION"));
+    line(out, "redis_mode", "standalone");
+    line(out, "os", std::env::consts::OS);
+    line(out, "arch_bits", usize::BITS);
+    line(out, "multiplexing_api", "epoll");
+    line(out, "process_id", std::process::id());
+    line(out, "run_id", &shared.run_id);
+    line(out, "tcp_port", shared.port.load(Relaxed));
+    line(out, "server_time_usec", crate::clock::unix_us());
+    line(out, "uptime_in_seconds", uptime);
+    line(out, "uptime_in_days", uptime / 86_400);
+    line(out, "io_threads_active", u8::from(shared.config.threads > 1));
+}
+
+fn clients(shared: &Shared, out: &mut String) {
+    line(out, "connected_clients", shared.clients.count());
+    line(out, "cluster_connections", 0);
+    line(out, "maxclients", shared.max_connections.load(Relaxed));
+    line(out, "blocked_clients", 0);
+    line(out, "tracking_clients", 0);
+    line(out, "pubsub_clients", 0);
+    line(out, "watching_clients", 0);
+}
+
+fn memory(shared: &Shared, out: &mut String) {
+    let resident = resident_size();
+    // What the process holds: index, caches, buffers and connections alike.
+    line(out, "used_memory", resident);
+    line(out, "used_memory_human", format_args!("{:.2}M", resident as f64 / (1 << 20) as f64));
+    line(out, "used_memory_rss", resident);
+    line(out, "used_memory_dataset", shared.store.stats().memory);
+    line(out, "maxmemory", 0);
+    line(out, "maxmemory_policy", "noeviction");
+    line(out, "mem_fragmentation_ratio", "1.00");
+}
+
+fn persistence(shared: &Shared, out: &mut String) {
+    line(out, "loading", 0);
+    line(out, "async_loading", 0);
+    line(out, "rdb_changes_since_last_save", 0);
+    line(out, "rdb_bgsave_in_progress", 0);
+    line(out, "rdb_last_bgsave_status", "ok");
+    line(out, "aof_enabled", 1);
+    line(out, "aof_rewrite_in_progress", 0);
+    line(out, "aof_last_write_status", "ok");
+    line(out, "aerolith_durability", format_args!("{:?}", shared.config.durability));
+}
+
+fn stats(shared: &Shared, out: &mut String) {
+    let store = shared.store.stats();
+    let calls = |counters: &Counters| counters.commands.iter().map(|command| command.calls.get()).sum();
+    let failed = |counters: &Counters| counters.commands.iter().map(|command| command.failed.get()).sum();
+    line(out, "total_connections_received", shared.sum(|c| c.connections.get()));
+    line(out, "total_commands_processed", shared.sum(calls));
+    line(out, "total_net_input_bytes", shared.sum(|c| c.received.get()));
+    line(out, "total_net_output_bytes", shared.sum(|c| c.sent.get()));
+    line(out, "rejected_connections", shared.rejected.get());
+    line(out, "expired_keys", store.expired);
+    line(out, "evicted_keys", store.evicted);
+    line(out, "keyspace_hits", shared.sum(|c| c.keyspace_hits.get()));
+    line(out, "keyspace_misses", shared.sum(|c| c.keyspace_misses.get()));
+    line(out, "pubsub_channels", 0);
+    line(out, "pubsub_patterns", 0);
+    line(out, "total_error_replies", shared.sum(failed));
+    line(out, "protocol_errors", shared.sum(|c| c.protocol_errors.get()));
+    line(out, "slow_connections_closed", shared.sum(|c| c.closed_slow.get()));
+    line(out, "panics", shared.sum(|c| c.panics.get()));
+}
+
+fn replication(shared: &Shared, out: &mut String) {
+    line(out, "role", "master");
+    line(out, "connected_slaves", 0);
+    line(out, "master_replid", &shared.run_id);
+    line(out, "master_repl_offset", 0);
+}
+
+fn cpu(_: &Shared, out: &mut String) {
+    let (user, system) = cpu_seconds();
+    line(out, "used_cpu_sys", format_args!("{system:.6}"));
+    line(out, "used_cpu_user", format_args!("{user:.6}"));
+}
+
+fn commandstats(shared: &Shared, out: &mut String) {
+    for (index, command) in COMMANDS.iter().enumerate() {
+        let calls = shared.sum(|c| c.commands[index].calls.get());
+        if calls == 0 {
+            continue;
+        }
+        let us = shared.sum(|c| c.commands[index].nanoseconds.get()) / 1000;
+        let failed = shared.sum(|c| c.commands[index].failed.get());
+        let each = us as f64 / calls as f64;
+        let name = format!("cmdstat_{}", command.name);
+        let text =
+            format!("calls={calls},usec={us},usec_per_call={each:.2},rejected_calls=0,failed_calls={failed}");
+        line(out, &name, text);
+    }
+}
+
+fn keyspace(shared: &Shared, out: &mut String) {
+    let store = shared.store.stats();
+    if store.keys > 0 {
+        line(out, "db0", format_args!("keys={},expires={},avg_ttl=0", store.keys, store.expires));
+    }
+}
+
+fn aerolith(shared: &Shared, out: &mut String) {
+    line(out, "workers", shared.config.threads);
+    for (name, value) in shared.store.stats().details {
+        line(out, name, value);
+    }
+}
+
+/// Resident memory in bytes; 0 where the system does not tell.
+fn resident_size() -> u64 {
+    let Ok(statm) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * 4096
+}
+
+/// User and system time so far, in seconds.
+fn cpu_seconds() -> (f64, f64) {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return (0.0, 0.0) };
+    // The name in parentheses may hold blanks: fields are counted behind it. Ticks are 1/100 s on Linux.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
+    let seconds = |at: usize| fields.get(at).and_then(|ticks| ticks.parse().ok()).unwrap_or(0.0) / 100.0;
+    (seconds(11), seconds(12))
+}

@@ -1,0 +1,179 @@
+//! What a connection knows between its commands, and the running of one batch.
+//!
+//! [`run_batch`] is the heart of the protocol: for each command of a batch it looks up the row, checks the
+//! number of words, and calls the handler; a command that may wait runs when everything before it has been
+//! told. The records that read-modify-write commands of the batch will need are read ahead, all at once.
+
+use super::command::{Command, Done, Handler, find};
+use super::command_table::COMMANDS;
+use super::error::{CommandError, shown};
+use super::output::Output;
+use super::parser::{Args, Parser};
+use super::turn::Turn;
+use crate::clients::Client;
+use crate::counters::Counters;
+use crate::shared::Shared;
+use crate::store::{Ahead, Outcome, Record, Store, StoreError};
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The state of one connection that handlers see.
+pub(crate) struct Session {
+    pub(crate) store: Store,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) client: Arc<Client>,
+    /// The worker's own figures.
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) resp3: bool,
+    /// Set by QUIT and SHUTDOWN: the connection ends when the replies are sent.
+    pub(crate) closing: bool,
+    /// The time of this batch, in milliseconds since the Unix epoch.
+    pub(crate) now_ms: u64,
+    /// Reads started ahead for the batch's read-modify-write commands.
+    ahead: RefCell<Ahead>,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>, counters: Arc<Counters>) -> Session {
+        let store = shared.store.clone();
+        Session {
+            store,
+            shared,
+            client,
+            counters,
+            resp3: false,
+            closing: false,
+            now_ms: 0,
+            ahead: RefCell::default(),
+        }
+    }
+
+    /// Reads a record and replaces it by what `change` makes of it, atomically.
+    pub(crate) async fn update<'a, T>(
+        &self,
+        key: &[u8],
+        change: impl FnMut(Option<&Record>) -> (Outcome<'a>, T),
+    ) -> Result<T, StoreError> {
+        // Taken out for the time of the call: nothing else of this connection runs meanwhile.
+        let mut ahead = self.ahead.take();
+        let done = self.store.update(key, &mut ahead, change).await;
+        self.ahead.replace(ahead);
+        done
+    }
+}
+
+/// Runs all complete commands that the parser has found in the buffer. Errors are the socket's.
+pub(crate) async fn run_batch(
+    session: &mut Session,
+    parser: &Parser,
+    buffer: &[u8],
+    output: &mut Output,
+) -> io::Result<()> {
+    session.now_ms = crate::clock::unix_ms();
+    let count = parser.batch_len();
+    session.ahead.replace(read_ahead(session, parser, buffer));
+    let mut turn = Turn::new(output, session.store.clone(), session.now_ms);
+    let mut clock = Instant::now();
+    for index in 0..count {
+        let args = parser.command(index, buffer);
+        match find(args.at(0)) {
+            None => turn.reply().error(&unknown_command(args)),
+            Some(found) => {
+                let done = run_one(session, &COMMANDS[found], args, &mut turn).await?;
+                let now = Instant::now();
+                session.counters.count(found, now - clock, done.is_err());
+                session.client.note_command(found);
+                clock = now;
+                if let Err(error) = done {
+                    turn.reply().error(&error);
+                }
+            }
+        }
+        if turn.output.is_over_mark() {
+            turn.settle().await?;
+            turn.output.relieve().await?;
+        }
+        if session.closing {
+            break;
+        }
+    }
+    session.ahead.take();
+    turn.settle().await?;
+    turn.report(session);
+    Ok(())
+}
+
+/// Runs one command. When the inner result is an error, nothing else was written for this command.
+async fn run_one<'a>(
+    session: &mut Session,
+    command: &Command,
+    args: Args<'a>,
+    turn: &mut Turn<'a>,
+) -> io::Result<Done> {
+    if !command.takes(args.len()) {
+        return Ok(Err(CommandError::wrong_arguments(command.name)));
+    }
+    Ok(match command.handler {
+        Handler::Read(handler) => handler(args, turn),
+        Handler::Now(handler) => {
+            if command.barrier {
+                turn.settle().await?;
+            }
+            let reply = turn.reply();
+            let start = reply.bytes.len();
+            let done = handler(session, args, reply);
+            if done.is_err() {
+                reply.bytes.truncate(start);
+            }
+            turn.set_resp3(session.resp3);
+            done
+        }
+        Handler::Later(handler) => {
+            turn.settle().await?;
+            let reply = &mut turn.output.reply;
+            let start = reply.bytes.len();
+            let done = handler(session, args, reply).await;
+            if done.is_err() {
+                turn.output.reply.bytes.truncate(start);
+            }
+            done
+        }
+    })
+}
+
+/// Starts the device reads that the batch's read-modify-write commands will need.
+fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Ahead {
+    let mut ahead = Ahead::default();
+    if parser.batch_len() < 2 {
+        return ahead;
+    }
+    for index in 0..parser.batch_len() {
+        let args = parser.command(index, buffer);
+        let Some(command) = find(args.at(0)).map(|found| &COMMANDS[found]) else { continue };
+        if command.prefetch
+            && let Some(key) = args.get(command.keys.0)
+            && ahead.len() < session.shared.limits.reads_in_flight
+            && let Some(read) = session.store.prefetch(key)
+        {
+            ahead.push(read);
+        }
+    }
+    ahead
+}
+
+fn unknown_command(args: Args<'_>) -> CommandError {
+    let mut text = format!("ERR unknown command '{}', with args beginning with: ", shown(args.at(0), 128));
+    let start = text.len();
+    for arg in args.from(1) {
+        let room = 128_usize.saturating_sub(text.len() - start);
+        if room == 0 {
+            break;
+        }
+        text.push('\'');
+        text.push_str(&shown(arg, room));
+        text.push_str("' ");
+    }
+    CommandError::new(text)
+}

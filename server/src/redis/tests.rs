@@ -1,0 +1,90 @@
+//! Every command against the bytes it answers, in both protocols, run in process without a socket.
+//!
+//! A script is lines of commands and of the raw reply to each, with CRLF written as blanks' `|`; the same
+//! helper runs them all. What the replies should be was taken from Redis 7.2.
+
+use super::output::Output;
+use super::parser::Parser;
+use super::session::{Session, run_batch};
+use crate::clients::Client;
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::shared::Shared;
+use crate::store::{Store, StoreConfig};
+use std::sync::Arc;
+
+mod generic;
+mod strings;
+
+/// A connection without a socket.
+pub(super) struct Rig {
+    session: Session,
+    parser: Parser,
+    output: Output,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Rig {
+    pub(super) fn new() -> Rig {
+        Rig::with(Config { threads: 1, ..Config::default() })
+    }
+
+    pub(super) fn with(config: Config) -> Rig {
+        let store = Store::in_memory(&StoreConfig {
+            data_dir: config.data_dir.clone(),
+            size: 256 << 20,
+            cache: config.cache.0,
+            write_cache: config.write_cache.0,
+            durability: config.durability,
+            set: config.redis_set.clone(),
+        });
+        let shared = Arc::new(Shared::new(config, store.unwrap()));
+        let address = "127.0.0.1:1".parse().unwrap();
+        let client = Arc::new(Client::new(shared.clients.next_id(), address, address));
+        assert!(shared.clients.admit(&client, 1));
+        Rig {
+            parser: Parser::new(shared.limits.parser()),
+            output: Output::new(None, client.clone(), &shared.limits),
+            session: Session::new(shared, client, Arc::new(Counters::new())),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
+        }
+    }
+
+    /// Puts a value that is not a Redis string.
+    pub(super) fn put_list(&mut self, key: &[u8]) {
+        self.runtime.block_on(self.session.store.put_list(key)).unwrap();
+    }
+
+    /// Runs one batch of bytes and returns the bytes of its replies.
+    pub(super) fn bytes(&mut self, request: &[u8]) -> Vec<u8> {
+        let mut buffer = request.to_vec();
+        self.parser.parse(&mut buffer, usize::MAX, usize::MAX);
+        let run = run_batch(&mut self.session, &self.parser, &buffer, &mut self.output);
+        self.runtime.block_on(run).unwrap();
+        self.parser.finish_batch();
+        std::mem::take(&mut self.output.reply.bytes)
+    }
+
+    /// Runs inline commands as one batch; CRLFs of the replies are shown as `|`.
+    pub(super) fn run(&mut self, commands: &str) -> String {
+        let replies = self.bytes(format!("{commands}\n").as_bytes());
+        String::from_utf8_lossy(&replies).replace("\r\n", "|")
+    }
+
+    /// Runs commands one by one and compares each reply.
+    pub(super) fn expect(&mut self, script: &[(&str, &str)]) {
+        for (command, reply) in script {
+            assert_eq!(self.run(command), *reply, "{command}");
+        }
+    }
+
+    /// The integer that a command answers.
+    pub(super) fn integer(&mut self, command: &str) -> i64 {
+        let reply = self.run(command);
+        reply.trim_start_matches(':').trim_end_matches('|').parse().expect(&reply)
+    }
+}
+
+pub(super) const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value|";
+pub(super) const NOT_AN_INTEGER: &str = "-ERR value is not an integer or out of range|";
+pub(super) const SYNTAX: &str = "-ERR syntax error|";

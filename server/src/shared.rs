@@ -1,0 +1,64 @@
+//! What all workers and connections of one server have in common.
+
+use crate::clients::Clients;
+use crate::config::Config;
+use crate::counters::{Counter, Counters};
+use crate::limits::Limits;
+use crate::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// See the head of this file.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) limits: Limits,
+    /// CONFIG SET maxclients changes it.
+    pub(crate) max_connections: AtomicUsize,
+    /// CONFIG SET timeout changes it; 0 is never.
+    pub(crate) idle_timeout_ms: AtomicU64,
+    pub(crate) store: Store,
+    pub(crate) clients: Clients,
+    /// One for each worker.
+    pub(crate) counters: Vec<Arc<Counters>>,
+    /// Connections turned away at the cap. Touched by the acceptor alone.
+    pub(crate) rejected: Counter,
+    pub(crate) started: Instant,
+    /// 40 hexadecimal digits that name this run of the server.
+    pub(crate) run_id: String,
+    pub(crate) port: std::sync::atomic::AtomicU16,
+    /// True when the server is to stop.
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, store: Store) -> Shared {
+        let limits = Limits::of(&config);
+        let workers = config.threads;
+        Shared {
+            max_connections: AtomicUsize::new(limits.max_connections),
+            idle_timeout_ms: AtomicU64::new(config.idle_timeout_s * 1000),
+            limits,
+            store,
+            clients: Clients::default(),
+            counters: (0..workers).map(|_| Arc::new(Counters::new())).collect(),
+            rejected: Counter::default(),
+            started: Instant::now(),
+            run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
+            port: std::sync::atomic::AtomicU16::new(0),
+            stop: watch::Sender::new(false),
+            config,
+        }
+    }
+
+    /// Sums one figure over all workers.
+    pub(crate) fn sum(&self, figure: impl Fn(&Counters) -> u64) -> u64 {
+        self.counters.iter().map(|counters| figure(counters)).sum()
+    }
+
+    /// Asks the server to stop.
+    pub(crate) fn request_stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
