@@ -9,7 +9,7 @@
 //! entry    0 sequence u64        8 position u32 (units of 16)  12 void_time u32 (seconds since 2010)
 //!         16 digest_prefix 10   26 generation u16  28 class_and_flags u16 (10 + 6 bits)  30 set_index u16
 //! trailer  0 magic 8             8 epoch u64  16 entry_count u32  20 footer_size u32
-//!         24 data_end u32       28 names_size u32  32 max_sequence u64  40 sealed_ms u64
+//!         24 data_end u32       28 names_size u32  32 max_sequence u64  40 sealed_epoch u64
 //!         48 body_checksum u64  56 checksum u64 (salted)
 //! ```
 
@@ -86,8 +86,9 @@ pub struct FooterTrailer {
     pub names_size: u32,
     /// The highest sequence number among the entries.
     pub max_sequence: u64,
-    /// When the block was sealed, in milliseconds since the Unix epoch. Informative.
-    pub sealed_ms: u64,
+    /// Drawn from the device's epochs when the block was sealed. Of two copies of one version, defrag made the one
+    /// whose block was sealed later.
+    pub sealed_epoch: u64,
     /// Hash of the footer's bytes before the trailer.
     pub body_checksum: u64,
     /// Salted hash of the trailer's bytes before it.
@@ -142,7 +143,7 @@ impl Footer {
         salt: BlockSalt,
         epoch: u64,
         data_end: u32,
-        sealed_ms: u64,
+        sealed_epoch: u64,
         entries: &[FooterEntry],
         set_names: &[Box<str>],
     ) -> u32 {
@@ -165,7 +166,7 @@ impl Footer {
             data_end,
             names_size: names.len() as u32,
             max_sequence: entries.iter().map(|e| e.sequence).max().unwrap_or(0),
-            sealed_ms,
+            sealed_epoch,
             body_checksum: hash(0, &footer[..body_end]),
             checksum: 0,
         };

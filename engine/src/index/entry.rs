@@ -137,6 +137,15 @@ impl SizeClass {
         SizeClass((128 + octave * 64 + step) as u16)
     }
 
+    /// The largest class that `bytes` (16 or more) hold.
+    pub const fn within(bytes: u32) -> SizeClass {
+        if bytes >= Self::MAX_SIZE {
+            return SizeClass(Self::COUNT - 1);
+        }
+        let class = SizeClass::for_size(bytes);
+        if class.bytes() <= bytes { class } else { SizeClass(class.0 - 1) }
+    }
+
     /// The size of this class in bytes: always a multiple of 16.
     pub const fn bytes(self) -> u32 {
         if self.0 < 128 {

@@ -277,11 +277,9 @@ impl Core {
 
     /// Bytes of one record, header and padding included, that still fit into a block.
     pub fn record_limit(&self) -> u32 {
-        let payload = self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).min();
-        // What is stored is a whole size class: the largest one that is not larger than the room.
-        let room = payload.unwrap_or(0).min(SizeClass::MAX_SIZE);
-        let class = SizeClass::for_size(room);
-        if class.bytes() <= room { room } else { SizeClass::new(class.get() - 1).bytes() }
+        let limit = self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).min();
+        // A record takes its whole size class: that is what must fit.
+        SizeClass::within(limit.unwrap_or(16)).bytes()
     }
 
     /// Live bytes, and how many there may be before writes are refused.
@@ -307,7 +305,7 @@ impl Core {
     /// Refuses a put when the namespace is full.
     pub fn check_writable(&self) -> Result<()> {
         let (used_size, limit) = self.space();
-        if used_size > limit {
+        if used_size >= limit {
             self.counters.refused.add(1);
             let lacks_host = self.volumes.iter().any(|v| v.host_full.load(Ordering::Relaxed));
             let detail = if lacks_host { " (the file system under it is full)" } else { "" };
@@ -325,6 +323,14 @@ impl Core {
     /// Waits until space may have come since `turn`. Writers are slowed here, not refused.
     pub async fn wait_for_space(&self, turn: u64) -> Result<()> {
         self.counters.waited.add(1);
+        // What waits for a failed device never settles (I4), so no block will become free any more.
+        let (failed, sound): (Vec<_>, Vec<_>) =
+            self.volumes.iter().partition(|volume| volume.latch_reason().is_some());
+        if let Some(failed) = failed.first()
+            && !sound.iter().any(|volume| volume.is_backed_up())
+        {
+            return Err(self.device_failed(failed));
+        }
         self.flush_work.raise();
         self.upkeep_work.raise();
         self.gate.wait(turn).await;

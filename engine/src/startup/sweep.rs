@@ -56,6 +56,8 @@ pub(super) struct BlockSweep<'a> {
     sets: &'a Sets,
     index: Index<RecoverySlot>,
     known: Vec<Mutex<Vec<KnownBlock>>>,
+    /// For each device, when each block was sealed; see `sealed_order`.
+    sealed: Vec<Box<[AtomicU64]>>,
     tally: Tally,
 }
 
@@ -83,7 +85,9 @@ struct Version {
 impl<'a> BlockSweep<'a> {
     pub fn new(devices: &'a [Arc<dyn Device>], headers: &'a [DeviceHeader], sets: &'a Sets) -> Self {
         let known = headers.iter().map(|h| Mutex::new(vec![None; h.block_count as usize])).collect();
-        BlockSweep { devices, headers, sets, index: Index::new(), known, tally: Tally::default() }
+        let blocks = |h: &DeviceHeader| (0..h.block_count).map(|_| AtomicU64::new(0)).collect();
+        let sealed = headers.iter().map(blocks).collect();
+        BlockSweep { devices, headers, sets, index: Index::new(), known, sealed, tally: Tally::default() }
     }
 
     /// Sweeps everything, on `threads` threads.
@@ -147,7 +151,10 @@ impl<'a> BlockSweep<'a> {
             Some((header.epoch, header.stream, header.first_sequence));
         self.tally.max_sequence.fetch_max(header.first_sequence, Ordering::Relaxed);
         let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, header.epoch);
-        if let Some(footer) = self.footer(device, block, salt, header.epoch, &last) {
+        let footer = self.footer(device, block, salt, header.epoch, &last);
+        let order = sealed_order(header.epoch, footer.as_ref());
+        self.sealed[device][block as usize].store(order, Ordering::Relaxed);
+        if let Some(footer) = footer {
             self.tally.listed.fetch_add(1, Ordering::Relaxed);
             self.merge_footer(device, block, &footer);
             return;
@@ -263,6 +270,13 @@ impl<'a> BlockSweep<'a> {
         }
     }
 
+    fn sealed_order_of(&self, slot: &RecoverySlot) -> u64 {
+        let location = slot.entry.location();
+        let device = usize::from(location.device);
+        let block = location.offset() / u64::from(self.headers[device].block_size);
+        self.sealed[device][block as usize].load(Ordering::Relaxed)
+    }
+
     fn merge(&self, device: usize, block: u32, version: Version) {
         self.tally.versions.fetch_add(1, Ordering::Relaxed);
         self.tally.max_sequence.fetch_max(version.sequence, Ordering::Relaxed);
@@ -284,21 +298,31 @@ impl<'a> BlockSweep<'a> {
         let new = RecoverySlot { entry, sequence: version.sequence };
         let mut partition = self.index.lock(PartitionId::of(&version.digest));
         let merged = match partition.get(entry.tag()) {
-            Some(old) => newest(old, new),
+            Some(old) => newest(old, new, |slot| self.sealed_order_of(slot)),
             None => new,
         };
         partition.insert(merged);
     }
 }
 
+/// When a block was sealed, as a number that grows: the epoch in its footer, or, if the run that filled it ended
+/// before that, the end of that run.
+fn sealed_order(epoch: u64, footer: Option<&Footer>) -> u64 {
+    footer.map_or(epoch | ((1 << 40) - 1), |footer| footer.trailer.sealed_epoch)
+}
+
 /// The newer of two versions of a key, which also remembers whether the other could outlive it.
 ///
-/// Equal sequence numbers are copies of one version; the one that lies further back is kept, whatever
-/// order they are found in.
-fn newest(a: RecoverySlot, b: RecoverySlot) -> RecoverySlot {
-    let rank = |slot: &RecoverySlot| (slot.sequence, slot.entry.location());
+/// Equal sequence numbers are copies of one version. Defrag copies out of sealed blocks, so the copy whose block
+/// was sealed later is the one to keep: the other's block may have been reused, and of its next life's first
+/// write everything may have arrived but the header, so that it still looks like what it was.
+fn newest(a: RecoverySlot, b: RecoverySlot, sealed_order: impl Fn(&RecoverySlot) -> u64) -> RecoverySlot {
+    let is_copy = a.sequence == b.sequence;
+    let rank = |slot: &RecoverySlot| {
+        let order = if is_copy { sealed_order(slot) } else { 0 };
+        (slot.sequence, order, slot.entry.location())
+    };
     let (mut winner, loser) = if rank(&a) >= rank(&b) { (a, b) } else { (b, a) };
-    let is_copy = winner.sequence == loser.sequence;
     let inherits = loser.entry.flags().contains(Flags::OLDER_MAY_OUTLIVE);
     let void_time = winner.entry.void_time();
     if void_time != 0 && if is_copy { inherits } else { may_outlive(&loser.entry, void_time) } {

@@ -137,13 +137,17 @@ pub struct FormatOptions<'a> {
 
 /// Reads the headers of `devices`, which are to be the whole of one set; formats them if all are blank.
 ///
-/// Nothing is written to a device that is not blank.
+/// Nothing is written to a device that holds anything: it is blank, or has just been formatted for this namespace.
 pub fn claim_devices(
     devices: Vec<Arc<dyn Device>>,
     options: &FormatOptions<'_>,
 ) -> Result<DeviceSet, HeaderError> {
     let found = devices.iter().map(|d| read_header(d.as_ref())).collect::<Result<Vec<_>, _>>()?;
-    let formatted = found.iter().all(Option::is_none);
+    // A header says that its device has never been opened for writing: then a crash cut the formatting of the set
+    // short, and it begins anew.
+    let is_unused =
+        |header: &DeviceHeader| header.incarnation == 0 && header.namespace_name() == options.namespace;
+    let formatted = found.iter().any(Option::is_none) && found.iter().flatten().all(is_unused);
     let mut members = if formatted { format(devices, options)? } else { check_set(devices, found, options)? };
     members.sort_by_key(|(_, header)| header.member_index);
     let (devices, headers) = members.into_iter().unzip();

@@ -305,7 +305,7 @@ impl Volume {
         let stream = context.stream.0;
         let taken = self.blocks.take(context.floor, stream, epoch, context.sequence);
         let id = taken.ok_or(AppendError::NoBlock)?;
-        self.seal_open(state, context.now_ms, context.sequence);
+        self.seal_open(state, context.sequence);
         let header = BlockHeader {
             block_id: id.0,
             member_index: self.header.member_index,
@@ -323,8 +323,8 @@ impl Volume {
     }
 
     /// Seals the stream's open block, if it has one.
-    pub fn seal_open(&self, state: &mut StreamGuard<'_>, now_ms: u64, sequence: u64) {
-        if let Some(sealed) = state.seal_open(now_ms) {
+    pub fn seal_open(&self, state: &mut StreamGuard<'_>, sequence: u64) {
+        if let Some(sealed) = state.seal_open(self.next_epoch.fetch_add(1, Ordering::Relaxed)) {
             self.unwritten_count.fetch_add(1, Ordering::Relaxed);
             self.stats.sealed_count.fetch_add(1, Ordering::Relaxed);
             self.blocks.seal(sealed, sequence);
