@@ -9,7 +9,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{Durability, NamespaceConfig};
 use crate::error::{Error, Result};
 use crate::format::{Fault, RecordView, VOID_TIME_EPOCH_MS};
-use crate::index::{Entry, Flags, Index, Partition, PartitionId, Tag};
+use crate::index::{Entry, Flags, Index, Partition, PartitionId, SizeClass, Tag};
 use crate::record::Digest;
 use crate::signal::{Gate, Signal};
 use crate::volume::{AppendClock, AppendContext, Receipt, StreamId, Volume, WriteBuffer};
@@ -277,7 +277,9 @@ impl Core {
 
     /// Bytes of one record, header and padding included, that still fit into a block.
     pub fn record_limit(&self) -> u32 {
-        self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).min().unwrap_or(0)
+        let room = self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).min().unwrap_or(0);
+        // A record takes its whole size class, which near the limit is up to 64 KiB more than its bytes.
+        SizeClass::largest_within(room).bytes()
     }
 
     /// Live bytes, and how many there may be before writes are refused.
