@@ -43,8 +43,9 @@ pub struct NamespaceConfig {
     pub name: String,
     /// Where its records live. They are spread over the devices evenly.
     pub devices: Vec<DeviceConfig>,
-    /// Bytes of a write block: a power of two from 16 KiB to 64 MiB. The largest record is about 12 KiB
-    /// smaller. Existing devices keep the size they were formatted with.
+    /// Bytes of a write block: a power of two from 16 KiB to 64 MiB. The largest record (`record_limit`) is 8 KiB
+    /// and up to a 64th smaller: 7.9 MiB in blocks of 8 MiB; 32 MiB at most. Existing devices keep the size
+    /// they were formatted with.
     pub block_size: u32,
     /// When a write is acknowledged, unless its policy says otherwise.
     pub durability: Durability,

@@ -137,15 +137,6 @@ impl SizeClass {
         SizeClass((128 + octave * 64 + step) as u16)
     }
 
-    /// The largest class that `bytes` (16 or more) hold.
-    pub const fn within(bytes: u32) -> SizeClass {
-        if bytes >= Self::MAX_SIZE {
-            return SizeClass(Self::COUNT - 1);
-        }
-        let class = SizeClass::for_size(bytes);
-        if class.bytes() <= bytes { class } else { SizeClass(class.0 - 1) }
-    }
-
     /// The size of this class in bytes: always a multiple of 16.
     pub const fn bytes(self) -> u32 {
         if self.0 < 128 {
@@ -153,6 +144,13 @@ impl SizeClass {
         }
         let (octave, step) = ((self.0 as u32 - 128) / 64, (self.0 as u32 - 128) % 64);
         (64 + step + 1) << (5 + octave)
+    }
+
+    /// The largest class of at most `bytes`; the smallest one if none is.
+    pub const fn largest_within(bytes: u32) -> SizeClass {
+        let bytes = if bytes < Self::MAX_SIZE { bytes } else { Self::MAX_SIZE };
+        let class = SizeClass::for_size(bytes);
+        if class.bytes() > bytes && class.0 > 0 { SizeClass(class.0 - 1) } else { class }
     }
 
     /// The number of the class, 0..1024.
@@ -526,5 +524,11 @@ mod tests {
             assert_eq!((class.bytes() % 16, SizeClass::for_size(class.bytes())), (0, class));
         }
         assert_eq!(SizeClass::new(1023).bytes(), SizeClass::MAX_SIZE);
+        for class in 1..SizeClass::COUNT {
+            let (class, below) = (SizeClass::new(class), SizeClass::new(class - 1));
+            assert_eq!(SizeClass::largest_within(class.bytes()), class);
+            assert_eq!(SizeClass::largest_within(class.bytes() - 1), below);
+        }
+        assert_eq!(SizeClass::largest_within(u32::MAX).bytes(), SizeClass::MAX_SIZE);
     }
 }

@@ -279,7 +279,7 @@ impl Core {
     pub fn record_limit(&self) -> u32 {
         let limit = self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).min();
         // A record takes its whole size class: that is what must fit.
-        SizeClass::within(limit.unwrap_or(16)).bytes()
+        SizeClass::largest_within(limit.unwrap_or(0)).bytes()
     }
 
     /// Live bytes, and how many there may be before writes are refused.

@@ -1,0 +1,188 @@
+//! `aerolith inspect` as a process, on data files that the engine made and on damaged ones.
+
+use aerolith_engine::{Config, Engine, Key, NamespaceConfig, Ttl, WritePolicy};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const BLOCK_SIZE: usize = 64 << 10;
+const RECORDS: i64 = 300;
+
+/// A closed data file with records of 1 KiB, one that expires, one that was deleted.
+fn data_file(dir: &TempDir) -> PathBuf {
+    let path = dir.path().join("test.data");
+    let namespace =
+        NamespaceConfig { block_size: BLOCK_SIZE as u32, ..NamespaceConfig::in_file("shop", &path, 4 << 20) };
+    let engine = Engine::open(Config::of(namespace)).unwrap();
+    let shop = engine.namespace("shop").unwrap();
+    let policy = WritePolicy::default();
+    for id in 0..RECORDS {
+        shop.put(&Key::new("orders", id).unwrap(), &[("v", [7; 1024][..].into())], &policy).unwrap();
+    }
+    let soon = WritePolicy::with_ttl(Ttl::For(Duration::from_secs(3600)));
+    shop.put(&Key::new("sessions", "ada\u{1b}[2J").unwrap(), &[("v", 1.into())], &soon).unwrap();
+    assert!(shop.delete(&Key::new("orders", 5).unwrap(), &policy).unwrap());
+    engine.close().unwrap();
+    path
+}
+
+fn inspect(path: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aerolith"));
+    let Output { status, stdout, stderr } = command.arg("inspect").arg(path).args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (out, err) = (text(stdout), text(stderr));
+    assert!(!err.contains("panicked"), "{err}");
+    (status.code(), out, err)
+}
+
+fn damage(path: &Path, at: usize, with: &[u8]) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at..at + with.len()].copy_from_slice(with);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// The rows of the table of blocks: id and the rest.
+fn rows(out: &str) -> Vec<(usize, &str)> {
+    out.lines()
+        .filter_map(|line| line.trim_start().split_once(' '))
+        .filter_map(|(id, rest)| Some((id.parse().ok()?, rest)))
+        .collect()
+}
+
+fn sealed_blocks(out: &str) -> Vec<usize> {
+    rows(out).into_iter().filter(|(_, rest)| rest.contains("sealed")).map(|(id, _)| id).collect()
+}
+
+#[test]
+fn a_sound_file_is_shown_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data_file(&dir);
+    let before = std::fs::read(&path).unwrap();
+    let (code, out, err) = inspect(&path, &["--blocks"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    for part in
+        ["header A", "header B", "namespace  shop", "64 blocks of 65536 bytes", " 0 open", " 0 damaged"]
+    {
+        assert!(out.contains(part), "'{part}' is missing in:\n{out}");
+    }
+    let sealed = sealed_blocks(&out);
+    assert!(sealed.len() >= 5, "{out}");
+    let mut records = String::new();
+    for block in sealed {
+        let (code, out, _) = inspect(&path, &["--records", &block.to_string()]);
+        assert_eq!(code, Some(0), "{out}");
+        assert!(out.contains("0 of them damaged"), "{out}");
+        records += &out;
+    }
+    for part in ["orders", "sessions", "\"ada\\u{1b}[2J\"", "tombstone", "never", "ok"] {
+        assert!(records.contains(part), "'{part}' is missing in:\n{records}");
+    }
+    assert_eq!(records.lines().filter(|line| line.contains(" orders ")).count() as i64, RECORDS + 1);
+    assert!(std::fs::read(&path).unwrap() == before, "inspect has changed the file");
+}
+
+#[test]
+fn one_damaged_header_copy_is_named_and_the_other_one_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data_file(&dir);
+    damage(&path, 40, b"garbage!");
+    let (code, out, _) = inspect(&path, &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        out.contains("header A   DAMAGED: checksum mismatch") && out.contains("namespace  shop"),
+        "{out}"
+    );
+}
+
+#[test]
+fn two_damaged_header_copies_are_the_engines_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data_file(&dir);
+    damage(&path, 40, b"garbage!");
+    damage(&path, 4096 + 40, b"garbage!");
+    let (code, out, err) = inspect(&path, &["--blocks"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("header B   DAMAGED"), "{out}");
+    assert!(err.contains("both copies of the device header are damaged"), "{err}");
+}
+
+#[test]
+fn damage_in_a_block_is_told_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data_file(&dir);
+    let first = sealed_blocks(&inspect(&path, &["--blocks"]).1)[0];
+    // The first record, the block header, the footer, one after the other: each makes it worse.
+    damage(&path, first * BLOCK_SIZE + 64 + 100, b"garbage!");
+    let (code, out, _) = inspect(&path, &["--records", &first.to_string()]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("DAMAGED: checksum mismatch") && out.contains("1 of them damaged"), "{out}");
+    damage(&path, first * BLOCK_SIZE + 8, b"garbage!");
+    let (code, out, _) = inspect(&path, &["--blocks"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("sealed; DAMAGED header") && out.contains(" 1 damaged"), "{out}");
+    damage(&path, (first + 1) * BLOCK_SIZE - 64 + 20, b"garbage!");
+    let (code, out, _) = inspect(&path, &["--blocks"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("DAMAGED header: checksum mismatch"), "{out}");
+    let (code, _, err) = inspect(&path, &["--records", &first.to_string()]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("its header and its footer are damaged"), "{err}");
+}
+
+#[test]
+fn a_damaged_footer_leaves_the_log_to_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data_file(&dir);
+    let first = sealed_blocks(&inspect(&path, &["--blocks"]).1)[0];
+    damage(&path, (first + 1) * BLOCK_SIZE - 64 + 20, b"garbage!");
+    let (code, out, _) = inspect(&path, &["--blocks"]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains(" 1 open") && out.contains(" 1 damaged"), "{out}");
+    let (_, out, _) = inspect(&path, &["--records", &first.to_string()]);
+    assert!(out.contains("found in its log, 0 of them damaged") && out.contains(" orders "), "{out}");
+}
+
+#[test]
+fn no_cut_and_no_garbage_makes_it_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data_file(&dir);
+    let whole = std::fs::read(&path).unwrap();
+    for size in [0, 1, 511, 4095, 4096, 4097, 8192, 70_000, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..size]).unwrap();
+        for args in [&["--blocks"][..], &["--records", "1"], &["--records", "63"]] {
+            let (code, out, err) = inspect(&path, args);
+            assert_eq!(code, Some(1), "{size} bytes, {args:?}:\n{out}{err}");
+        }
+    }
+    // Garbage everywhere but in the device header: it is what says where to look.
+    let mut garbage = whole.clone();
+    for (at, byte) in garbage.iter_mut().enumerate().skip(BLOCK_SIZE) {
+        if at.wrapping_mul(0x9E37_79B9) >> 7 & 63 == 0 {
+            *byte ^= 0x55;
+        }
+    }
+    std::fs::write(&path, &garbage).unwrap();
+    assert_eq!(inspect(&path, &["--blocks"]).0, Some(1));
+    std::fs::write(&path, vec![0; whole.len()]).unwrap();
+    assert!(inspect(&path, &[]).2.contains("is blank"));
+    std::fs::write(&path, vec![b'x'; whole.len()]).unwrap();
+    assert!(inspect(&path, &[]).2.contains("something that is not Aerolith's"));
+}
+
+#[test]
+fn what_is_not_there_or_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data_file(&dir);
+    for (block, why) in [("0", "records lie in blocks 1 to 63"), ("64", "records lie in blocks 1 to 63")] {
+        let (code, _, err) = inspect(&path, &["--records", block]);
+        assert!(code == Some(1) && err.contains(why), "{err}");
+    }
+    assert!(inspect(&dir.path().join("nope"), &[]).2.contains("does not exist"));
+    assert!(inspect(dir.path(), &[]).2.contains("a device is a regular file or a block device"));
+    let namespace = NamespaceConfig::in_file("shop", &path, 4 << 20);
+    let engine = Engine::open(Config::of(namespace)).unwrap();
+    assert!(inspect(&path, &[]).2.contains("already in use by"));
+    engine.close().unwrap();
+    assert_eq!(inspect(&path, &[]).0, Some(0));
+}
