@@ -198,7 +198,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for _ in 0..options.rounds {
             ours.push(read(&store, &ring, &options, depth));
             if options.fio {
-                theirs.push(fio(&options.path, written, depth, options.seconds, (options.size + 600) / 512 * 512)?);
+                theirs.push(fio(
+                    &options.path,
+                    written,
+                    depth,
+                    options.seconds,
+                    (options.size + 600) / 512 * 512,
+                )?);
             }
         }
         let own = print("aerolith", depth, &ours);

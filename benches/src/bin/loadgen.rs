@@ -81,7 +81,9 @@ impl Connection {
 
     fn get(&mut self, protocol: Protocol, key: &str) {
         match protocol {
-            Protocol::Redis => self.request.extend(format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()).bytes()),
+            Protocol::Redis => {
+                self.request.extend(format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()).bytes())
+            }
             Protocol::Memcached => self.request.extend(format!("get {key}\r\n").bytes()),
         }
     }

@@ -96,7 +96,8 @@ fn run(options: &Options, fill: u64, keys: &str) -> Result<(), Box<dyn std::erro
     println!(
         "| {keys} | {fill} % | {:.2} | {:.2} | {:.0} | {} | {} |",
         amplification(&half, &stats),
-        (stats.device_written_size - half.device_written_size) as f64 / (stats.fresh_size - half.fresh_size) as f64,
+        (stats.device_written_size - half.device_written_size) as f64
+            / (stats.fresh_size - half.fresh_size) as f64,
         total as f64 / start.elapsed().as_secs_f64(),
         stats.counters.waited,
         stats.counters.refused,
@@ -108,7 +109,9 @@ fn run(options: &Options, fill: u64, keys: &str) -> Result<(), Box<dyn std::erro
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
-    println!("| keys | slots filled | write amplification | device bytes a fresh byte | puts/s | waits | refused |");
+    println!(
+        "| keys | slots filled | write amplification | device bytes a fresh byte | puts/s | waits | refused |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for keys in &options.keys {
         for &fill in &options.fill {

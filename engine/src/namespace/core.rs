@@ -179,6 +179,7 @@ impl Core {
     /// Whether the entry stands for a record, by all that the index knows.
     pub fn is_visible(&self, entry: &Entry, now: Timestamp) -> bool {
         !entry.flags().contains(Flags::TOMBSTONE)
+            && !entry.flags().contains(Flags::SYSTEM)
             && life(entry.void_time(), now) != Life::Over
             && !self.sets.is_truncated(entry)
     }
@@ -288,8 +289,7 @@ impl Core {
         let mut limit = 0;
         for volume in &self.volumes {
             used += volume.blocks.used_size();
-            let lacking =
-                if volume.host_full.load(Ordering::Relaxed) { volume.blocks.virgin_count() } else { 0 };
+            let lacking = if volume.blocks.is_host_full() { volume.blocks.virgin_count() } else { 0 };
             let fixed = 1 + self.plan.reserve + u32::from(self.plan.count) + lacking;
             let blocks = volume.blocks.count().saturating_sub(fixed);
             limit += u64::from(blocks) * u64::from(WriteBuffer::payload_limit(volume.block_size()));
@@ -307,7 +307,7 @@ impl Core {
         let (used_size, limit) = self.space();
         if used_size >= limit {
             self.counters.refused.add(1);
-            let lacks_host = self.volumes.iter().any(|v| v.host_full.load(Ordering::Relaxed));
+            let lacks_host = self.volumes.iter().any(|v| v.blocks.is_host_full());
             let detail = if lacks_host { " (the file system under it is full)" } else { "" };
             return Err(Error::NoSpace { namespace: self.config.name.clone(), used_size, limit, detail });
         }

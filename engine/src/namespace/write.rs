@@ -400,6 +400,10 @@ pub(crate) fn may_outlive(old: &Entry, void_time: u32) -> bool {
 
 /// Whether the policy accepts the record as it is.
 pub(crate) fn check_policy(policy: &WritePolicy, current: &Current<'_>) -> Result<()> {
+    // A digest that a caller made up may be that of a system record.
+    if current.entry.is_some_and(|entry| entry.flags().contains(Flags::SYSTEM)) {
+        return Err(Error::Reserved);
+    }
     match policy.exists {
         Exists::CreateOnly if current.is_alive => return Err(Error::Exists),
         Exists::UpdateOnly if !current.is_alive => return Err(Error::NotFound),

@@ -13,7 +13,7 @@ mod sealed;
 mod stream;
 mod write_buffer;
 
-pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable};
+pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
 pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header};
 pub use sealed::SealedBlock;
 pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};
@@ -129,16 +129,14 @@ pub struct Volume {
     spare: Mutex<Vec<AlignedBuffer>>,
     latched: Mutex<Option<String>>,
     is_latched: AtomicBool,
-    /// The file system under the device has no room for another block.
-    pub host_full: AtomicBool,
 }
 
 impl Volume {
-    /// A volume on `device`. `known` is what each block's header said (epoch, stream, first sequence).
+    /// A volume on `device`. `found` is what a start found of each block.
     pub fn new(
         device: Arc<dyn Device>,
         header: DeviceHeader,
-        known: &[Option<(u64, u8, u64)>],
+        found: &[FoundBlock],
         stream_count: usize,
         ram_limit: u32,
         append_clock: Arc<AppendClock>,
@@ -148,7 +146,7 @@ impl Volume {
         Volume {
             device,
             geometry,
-            blocks: BlockTable::new(header.block_count, known),
+            blocks: BlockTable::new(header.block_count, found),
             stats: VolumeStats::default(),
             streams: (0..stream_count).map(|_| Stream::new()).collect(),
             append_clock,
@@ -160,7 +158,6 @@ impl Volume {
             spare: Mutex::default(),
             latched: Mutex::default(),
             is_latched: AtomicBool::new(false),
-            host_full: AtomicBool::new(false),
             header,
         }
     }
