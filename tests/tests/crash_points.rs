@@ -314,7 +314,7 @@ fn life(seed: u64, tally: &mut Tally) {
 #[test]
 fn after_a_cut_at_any_write_nothing_durable_is_lost_and_nothing_comes_back() {
     let mut tally = Tally::default();
-    let seeds = seeds(100);
+    let seeds = seeds(60);
     let are_few = seeds.end - seeds.start < 12;
     for seed in seeds {
         life(seed, &mut tally);
