@@ -357,3 +357,10 @@ fn a_cut_while_a_set_is_formatted_leaves_one_that_opens() {
         }
     }
 }
+
+/// In this life a block that defrag emptied is opened again, and of its first write all sectors arrive but the
+/// header's: it looks like its old self, whose records have been moved and overwritten.
+#[test]
+fn a_moved_record_is_found_when_its_old_block_lost_only_its_new_header() {
+    life(94, &mut Tally::default());
+}
