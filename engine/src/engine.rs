@@ -171,11 +171,10 @@ impl Engine {
         for core in &self.cores {
             // Whoever was in the middle of a write has finished it; whoever comes now is refused.
             drop(core.index.lock_all());
-            let now = core.now();
             let sequence = core.next_sequence.load(Ordering::Relaxed);
             for volume in core.volumes.iter().filter(|volume| volume.latch_reason().is_none()) {
                 for stream in volume.streams() {
-                    volume.seal_open(&mut stream.lock(), now.0, sequence);
+                    volume.seal_open(&mut stream.lock(), sequence);
                 }
             }
         }

@@ -55,6 +55,11 @@ pub enum Error {
     /// The devices do not hold what they should.
     #[error(transparent)]
     Header(#[from] HeaderError),
+    /// The digest is that of a record of the system's own.
+    #[error(
+        "the digest is that of a record of the system's own, which cannot be written: no user key has it"
+    )]
+    Reserved,
     /// The configuration cannot work.
     #[error("configuration: {0}")]
     Config(String),

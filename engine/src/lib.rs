@@ -50,7 +50,7 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use namespace::{
     AsyncNamespace, Bin, CountersSnapshot, Draft, Exists, Generation, Get, Metadata, Namespace, Outcome,
-    Record, ScanPage, ScanPoint, Stats, Ttl, Updated, WritePolicy,
+    Record, ScanPage, ScanPoint, Stats, Ttl, Updated, Verified, WritePolicy,
 };
 pub use record::{Key, UserKey, Value, ValueBuf};
 pub use startup::Recovery;

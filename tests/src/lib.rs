@@ -2,10 +2,11 @@
 
 use aerolith_engine::device::{Device, MemoryDevice};
 use aerolith_engine::{
-    AsyncNamespace, Config, DeviceConfig, Engine, ManualClock, NamespaceConfig, Timestamp,
+    AsyncNamespace, Config, DeviceConfig, Engine, Error, ManualClock, NamespaceConfig, Timestamp, Verified,
 };
 use std::sync::Arc;
 
+pub mod device;
 pub mod model;
 
 /// 2026-01-01 in milliseconds since the Unix epoch: where tests begin.
@@ -14,7 +15,7 @@ pub const START: Timestamp = Timestamp(1_767_225_600_000);
 /// An engine on devices that outlive it, stepped by hand.
 pub struct World {
     /// The devices: what survives a crash is what was written to them.
-    pub devices: Vec<Arc<MemoryDevice>>,
+    pub devices: Vec<Arc<dyn Device>>,
     /// The clock.
     pub clock: Arc<ManualClock>,
     /// The configuration, devices included.
@@ -26,11 +27,14 @@ impl World {
     /// A world of `count` devices with `blocks` blocks of `block_size` bytes each.
     pub fn new(count: usize, blocks: u64, block_size: u32) -> Self {
         let size = blocks * u64::from(block_size);
-        let devices: Vec<_> =
-            (0..count).map(|i| Arc::new(MemoryDevice::new(&format!("memory-{i}"), size))).collect();
-        let handed = devices.iter().map(|d| DeviceConfig::Handed(d.clone() as Arc<dyn Device>)).collect();
+        let device = |i| Arc::new(MemoryDevice::new(&format!("memory-{i}"), size)) as Arc<dyn Device>;
+        Self::on((0..count).map(device).collect(), block_size)
+    }
+
+    /// A world on these devices.
+    pub fn on(devices: Vec<Arc<dyn Device>>, block_size: u32) -> Self {
         let config = NamespaceConfig {
-            devices: handed,
+            devices: devices.iter().cloned().map(DeviceConfig::Handed).collect(),
             block_size,
             write_cache_size: 4 * u64::from(block_size),
             read_cache_size: 0,
@@ -42,9 +46,14 @@ impl World {
 
     /// Opens the engine. Panics where it is refused.
     pub fn open(&mut self) -> &mut Engine {
-        let config = Config::of(self.config.clone());
-        let engine = Engine::open_by_hand(config, self.clock.clone(), 1).expect("the engine opens");
-        self.engine.insert(engine)
+        self.try_open().expect("the engine opens")
+    }
+
+    /// Opens the engine, or says why not.
+    pub fn try_open(&mut self) -> Result<&mut Engine, Error> {
+        let config = Config { recovery_threads: 1, ..Config::of(self.config.clone()) };
+        let engine = Engine::open_by_hand(config, self.clock.clone(), 1)?;
+        Ok(self.engine.insert(engine))
     }
 
     /// The open engine.
@@ -97,9 +106,17 @@ impl World {
 
     /// A clean end.
     pub fn close(&mut self) {
-        if let Some(engine) = self.engine.take() {
-            engine.close().expect("a clean close");
-        }
+        self.try_close().expect("a clean close");
+    }
+
+    /// An end, clean or not.
+    pub fn try_close(&mut self) -> Result<(), Error> {
+        self.engine.take().map_or(Ok(()), Engine::close)
+    }
+
+    /// Compares what the engine keeps count of with a fresh count.
+    pub fn verify(&self, context: &str) -> Verified {
+        self.namespace().verify().unwrap_or_else(|wrong| panic!("{context}: {wrong}"))
     }
 
     /// Reads that the devices have served.

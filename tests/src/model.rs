@@ -15,10 +15,12 @@ pub struct Version {
 }
 
 /// The history of every key, oldest first, and up to where it is durable.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Model {
     history: HashMap<u32, Vec<Version>>,
     durable: HashMap<u32, usize>,
+    /// Versions that were written as one step.
+    groups: Vec<Vec<(u32, usize)>>,
 }
 
 /// The bytes of a value: they name key and number, so that no other value can be taken for it.
@@ -53,9 +55,30 @@ impl Model {
         self.note(key, Version { value: Some(value), expires_ms });
     }
 
-    /// Notes a version that the store has.
-    pub fn note(&mut self, key: u32, version: Version) {
-        self.history.entry(key).or_default().push(version);
+    /// Notes a version that the store has. Returns how many the key has had.
+    pub fn note(&mut self, key: u32, version: Version) -> usize {
+        let versions = self.history.entry(key).or_default();
+        versions.push(version);
+        versions.len()
+    }
+
+    /// Notes that `keys` got the same value, for good, as one step.
+    pub fn note_group(&mut self, keys: &[u32], value: u64) -> Vec<(u32, usize)> {
+        let version = Version { value: Some(value), expires_ms: 0 };
+        let group: Vec<_> = keys.iter().map(|&key| (key, self.note(key, version))).collect();
+        self.groups.push(group.clone());
+        group
+    }
+
+    /// The first `count` versions of a key are acknowledged as durable: none older may come back.
+    pub fn durable(&mut self, key: u32, count: usize) {
+        let durable = self.durable.entry(key).or_default();
+        *durable = count.max(*durable);
+    }
+
+    /// How many keys there are.
+    pub fn key_count(&self) -> usize {
+        self.history.len()
     }
 
     /// Deletes from store and model.
@@ -104,7 +127,7 @@ impl Model {
     pub fn check_after_crash(&mut self, world: &mut World, context: &str) {
         let now_ms = world.clock.now().0;
         for (&key, versions) in &mut self.history {
-            let found = read(world, key);
+            let found = try_read(world, key).unwrap_or_else(|error| panic!("{context}: key {key}: {error}"));
             let durable = self.durable.get(&key).copied().unwrap_or(0);
             let possible = durable.saturating_sub(1)..versions.len();
             let at = possible.rev().find(|&i| visible(versions[i], now_ms) == found);
@@ -115,6 +138,13 @@ impl Model {
             );
             versions.truncate(at.map_or(0, |at| at + 1));
         }
+        for group in &self.groups {
+            let count = |key: &u32| self.history.get(key).map_or(0, Vec::len);
+            let is_there = group.iter().any(|(key, at)| count(key) == *at);
+            let is_whole = group.iter().all(|(key, at)| count(key) >= *at);
+            assert!(!is_there || is_whole, "{context}: the group {group:?} is torn");
+        }
+        self.groups.clear();
         self.history.retain(|_, versions| !versions.is_empty());
         self.all_durable();
     }
@@ -131,13 +161,15 @@ pub fn key_of(key: u32) -> Key<'static> {
 
 /// The value that the store has for `key`.
 pub fn read(world: &mut World, key: u32) -> Option<u64> {
+    try_read(world, key).unwrap_or_else(|error| panic!("key {key}: {error}"))
+}
+
+/// The value that the store has for `key`, or why it cannot be read.
+pub fn try_read(world: &mut World, key: u32) -> Result<Option<u64>, Error> {
     let store = world.namespace();
-    let record = match world.run(store.get(&key_of(key))) {
-        Ok(record) => record?,
-        Err(error) => panic!("key {key}: {error}"),
-    };
+    let Some(record) = world.run(store.get(&key_of(key)))? else { return Ok(None) };
     let value = record.bin("v").and_then(|value| value.as_bytes()).expect("the bin is there");
-    Some(value_of(key, value))
+    Ok(Some(value_of(key, value)))
 }
 
 /// Whether an error says that there is no space.

@@ -58,6 +58,7 @@ fn life(seed: u64) {
             assert_eq!(read, model.current(key, world.clock.now().0), "{context}: key {key}");
         }
         model.check(&mut world, &context);
+        world.verify(&context);
         if rng.random_bool(0.3) {
             world.close();
             model.all_durable();

@@ -30,6 +30,11 @@ const PHYSICAL_SIZE: u32 = 4096;
 /// is in the way first, which took more than 500 ms on a busy disk.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(3);
 
+/// A killed process leaves its lock behind until the kernel has taken its rings apart and the last write in
+/// flight has ended: some milliseconds, more on a busy disk. A start right after `kill -9` waits for that. Where
+/// /proc does not name the holder (a dead one within a container, or somebody outside of it), so does every start.
+const DEAD_HOLDER_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How to open a file or block device.
 #[derive(Debug, Clone)]
 pub struct DeviceOptions {
@@ -260,14 +265,27 @@ fn open_and_claim(options: &DeviceOptions, kind: Kind) -> Result<(File, bool), O
 }
 
 fn lock(file: &File, options: &DeviceOptions) -> Result<(), OpenError> {
-    let locked = if options.read_only { file.try_lock_shared() } else { file.try_lock() };
-    locked.map_err(|error| match error {
-        TryLockError::WouldBlock => OpenError::InUse {
-            path: options.path.clone(),
-            pid: file.metadata().ok().and_then(|file| lock_holder(&file)),
-        },
-        TryLockError::Error(source) => os(&options.path, "lock", source),
-    })
+    let deadline = Instant::now() + DEAD_HOLDER_PATIENCE;
+    loop {
+        let locked = if options.read_only { file.try_lock_shared() } else { file.try_lock() };
+        let pid = match locked {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(source)) => return Err(os(&options.path, "lock", source)),
+            Err(TryLockError::WouldBlock) => file.metadata().ok().and_then(|file| lock_holder(&file)),
+        };
+        if !pid.is_none_or(is_dead) || Instant::now() >= deadline {
+            return Err(OpenError::InUse { path: options.path.clone(), pid });
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether there is no such process any more, or only its exit code is left.
+fn is_dead(pid: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X'])),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
 }
 
 /// The process that holds a file's lock, as far as this process may know. A line of /proc/locks is

@@ -17,7 +17,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Bytes of a block header; the first record follows at this position.
 pub const BLOCK_HEADER_SIZE: u32 = 64;
 
-const MAGIC: [u8; 8] = *b"AEROBLK1";
+/// Opens every block header.
+pub const BLOCK_MAGIC: [u8; 8] = *b"AEROBLK1";
 
 /// A block header, as it lies on the device.
 #[repr(C)]
@@ -50,7 +51,7 @@ const _: () = assert!(size_of::<BlockHeader>() == BLOCK_HEADER_SIZE as usize);
 impl BlockHeader {
     /// The header as bytes, with magic and checksum.
     pub fn encode(mut self) -> [u8; BLOCK_HEADER_SIZE as usize] {
-        self.magic = MAGIC;
+        self.magic = BLOCK_MAGIC;
         self.checksum = xxh3_64(&bytemuck::bytes_of(&self)[..BLOCK_HEADER_SIZE as usize - 8]);
         bytemuck::cast(self)
     }
@@ -60,7 +61,7 @@ impl BlockHeader {
     pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
         let bytes = bytes.get(..BLOCK_HEADER_SIZE as usize).ok_or(Fault::Short)?;
         let header: BlockHeader = bytemuck::pod_read_unaligned(bytes);
-        if header.magic != MAGIC {
+        if header.magic != BLOCK_MAGIC {
             return Err(Fault::Magic);
         }
         if xxh3_64(&bytes[..BLOCK_HEADER_SIZE as usize - 8]) != header.checksum {

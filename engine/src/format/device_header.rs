@@ -26,7 +26,8 @@ pub const HEADER_PAGE: u64 = 4096;
 /// The number of copies, at offsets `0` and `HEADER_PAGE`.
 pub const DEVICE_HEADER_COPIES: u64 = 2;
 
-const MAGIC: [u8; 8] = *b"AEROLITH";
+/// Opens each copy of the device header.
+pub const DEVICE_MAGIC: [u8; 8] = *b"AEROLITH";
 
 /// One copy of the device header, as it lies on the device.
 #[repr(C)]
@@ -73,7 +74,7 @@ impl DeviceHeader {
         let mut name = [0; 32];
         let size = namespace.len().min(31);
         name[..size].copy_from_slice(&namespace.as_bytes()[..size]);
-        DeviceHeader { magic: MAGIC, version: FORMAT_VERSION, namespace: name, ..Zeroable::zeroed() }
+        DeviceHeader { magic: DEVICE_MAGIC, version: FORMAT_VERSION, namespace: name, ..Zeroable::zeroed() }
     }
 
     /// The header as bytes, with its checksum.
@@ -86,7 +87,7 @@ impl DeviceHeader {
     pub fn parse(bytes: &[u8]) -> Result<Self, Fault> {
         let bytes = bytes.get(..DEVICE_HEADER_SIZE).ok_or(Fault::Short)?;
         let header: DeviceHeader = bytemuck::pod_read_unaligned(bytes);
-        if header.magic != MAGIC {
+        if header.magic != DEVICE_MAGIC {
             return Err(Fault::Magic);
         }
         if xxh3_64(&bytes[..DEVICE_HEADER_SIZE - 8]) != header.checksum {

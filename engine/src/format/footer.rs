@@ -9,7 +9,7 @@
 //! entry    0 sequence u64        8 position u32 (units of 16)  12 void_time u32 (seconds since 2010)
 //!         16 digest_prefix 10   26 generation u16  28 class_and_flags u16 (10 + 6 bits)  30 set_index u16
 //! trailer  0 magic 8             8 epoch u64  16 entry_count u32  20 footer_size u32
-//!         24 data_end u32       28 names_size u32  32 max_sequence u64  40 sealed_ms u64
+//!         24 data_end u32       28 names_size u32  32 max_sequence u64  40 sealed_epoch u64
 //!         48 body_checksum u64  56 checksum u64 (salted)
 //! ```
 
@@ -21,8 +21,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of the trailer, the last of the block.
 pub const FOOTER_TRAILER_SIZE: u32 = 64;
-const ENTRY_SIZE: u32 = 32;
-const MAGIC: [u8; 8] = *b"AEROFTR1";
+/// Bytes of a footer entry.
+pub const FOOTER_ENTRY_SIZE: u32 = 32;
+/// Opens the trailer of every footer.
+pub const FOOTER_MAGIC: [u8; 8] = *b"AEROFTR1";
 const CLASS_BITS: u16 = 10;
 
 /// What the footer says of one record: all that the index needs.
@@ -45,7 +47,7 @@ pub struct FooterEntry {
     pub set_index: u16,
 }
 
-const _: () = assert!(size_of::<FooterEntry>() == ENTRY_SIZE as usize);
+const _: () = assert!(size_of::<FooterEntry>() == FOOTER_ENTRY_SIZE as usize);
 const _: () = assert!(size_of::<FooterTrailer>() == FOOTER_TRAILER_SIZE as usize);
 
 impl FooterEntry {
@@ -84,8 +86,9 @@ pub struct FooterTrailer {
     pub names_size: u32,
     /// The highest sequence number among the entries.
     pub max_sequence: u64,
-    /// When the block was sealed, in milliseconds since the Unix epoch. Informative.
-    pub sealed_ms: u64,
+    /// Drawn from the device's epochs when the block was sealed. Of two copies of one version, defrag made the one
+    /// whose block was sealed later.
+    pub sealed_epoch: u64,
     /// Hash of the footer's bytes before the trailer.
     pub body_checksum: u64,
     /// Salted hash of the trailer's bytes before it.
@@ -98,14 +101,15 @@ impl FooterTrailer {
         let start = bytes.len().checked_sub(FOOTER_TRAILER_SIZE as usize).ok_or(Fault::Short)?;
         let bytes = &bytes[start..];
         let trailer: FooterTrailer = bytemuck::pod_read_unaligned(bytes);
-        if trailer.magic != MAGIC {
+        if trailer.magic != FOOTER_MAGIC {
             return Err(Fault::Magic);
         }
         let salted = xxh3_64(&bytes[..56]) ^ salt.at(block_size - FOOTER_TRAILER_SIZE);
         if salted != trailer.checksum || trailer.epoch != epoch {
             return Err(Fault::Checksum);
         }
-        let body = u64::from(trailer.entry_count) * u64::from(ENTRY_SIZE) + u64::from(trailer.names_size);
+        let body =
+            u64::from(trailer.entry_count) * u64::from(FOOTER_ENTRY_SIZE) + u64::from(trailer.names_size);
         let fits = u64::from(trailer.footer_size) >= body + u64::from(FOOTER_TRAILER_SIZE)
             && trailer.footer_size <= block_size
             && trailer.data_end <= block_size - trailer.footer_size;
@@ -115,7 +119,7 @@ impl FooterTrailer {
 
 /// Bytes of a footer with `entry_count` entries and `names_size` bytes of set names: whole physical sectors.
 pub fn footer_size(entry_count: u32, names_size: u32) -> u32 {
-    (entry_count * ENTRY_SIZE + names_size + FOOTER_TRAILER_SIZE).next_multiple_of(COMMIT_ALIGNMENT)
+    (entry_count * FOOTER_ENTRY_SIZE + names_size + FOOTER_TRAILER_SIZE).next_multiple_of(COMMIT_ALIGNMENT)
 }
 
 /// A footer, read back.
@@ -139,7 +143,7 @@ impl Footer {
         salt: BlockSalt,
         epoch: u64,
         data_end: u32,
-        sealed_ms: u64,
+        sealed_epoch: u64,
         entries: &[FooterEntry],
         set_names: &[Box<str>],
     ) -> u32 {
@@ -155,14 +159,14 @@ impl Footer {
         footer[entry_bytes.len()..][..names.len()].copy_from_slice(&names);
         footer[entry_bytes.len() + names.len()..].fill(0);
         let mut trailer = FooterTrailer {
-            magic: MAGIC,
+            magic: FOOTER_MAGIC,
             epoch,
             entry_count: entries.len() as u32,
             footer_size: size,
             data_end,
             names_size: names.len() as u32,
             max_sequence: entries.iter().map(|e| e.sequence).max().unwrap_or(0),
-            sealed_ms,
+            sealed_epoch,
             body_checksum: hash(0, &footer[..body_end]),
             checksum: 0,
         };
@@ -180,11 +184,11 @@ impl Footer {
         if hash(0, body) != trailer.body_checksum {
             return Err(Fault::Checksum);
         }
-        let entries_size = trailer.entry_count as usize * ENTRY_SIZE as usize;
+        let entries_size = trailer.entry_count as usize * FOOTER_ENTRY_SIZE as usize;
         let (entry_bytes, rest) = body.split_at_checked(entries_size).ok_or(Fault::Length)?;
         let mut names = rest.get(..trailer.names_size as usize).ok_or(Fault::Length)?;
         let entries =
-            entry_bytes.chunks_exact(ENTRY_SIZE as usize).map(bytemuck::pod_read_unaligned).collect();
+            entry_bytes.chunks_exact(FOOTER_ENTRY_SIZE as usize).map(bytemuck::pod_read_unaligned).collect();
         let mut set_names = Vec::new();
         while let Some((&size, rest)) = names.split_first() {
             let (name, rest) = rest.split_at_checked(usize::from(size)).ok_or(Fault::Length)?;

@@ -18,7 +18,8 @@ use std::mem::size_of;
 
 /// Bytes of a frame's header.
 pub const GROUP_HEADER_SIZE: u32 = 32;
-const KIND_GROUP: u8 = 2;
+/// The `kind` of a group frame.
+pub const KIND_GROUP: u8 = 2;
 
 /// A frame's header, as it lies on the device.
 #[repr(C)]
@@ -47,7 +48,7 @@ const _: () = assert!(size_of::<GroupHeader>() == GROUP_HEADER_SIZE as usize);
 /// Writes the header of the frame that fills `frame`, whose members are already in their places.
 pub fn seal_group(frame: &mut [u8], member_count: u32, first_sequence: u64, salt: BlockSalt, pos: u32) {
     let mut header = GroupHeader {
-        magic: record::MAGIC,
+        magic: record::RECORD_MAGIC,
         kind: KIND_GROUP,
         length: frame.len() as u32,
         member_count,
@@ -69,7 +70,7 @@ impl GroupHeader {
     pub fn parse(bytes: &[u8], salt: BlockSalt, pos: u32) -> Result<Self, Fault> {
         let head = bytes.get(..GROUP_HEADER_SIZE as usize).ok_or(Fault::Short)?;
         let header: GroupHeader = bytemuck::pod_read_unaligned(head);
-        if header.magic != record::MAGIC || header.kind != KIND_GROUP {
+        if header.magic != record::RECORD_MAGIC || header.kind != KIND_GROUP {
             return Err(Fault::Magic);
         }
         let length = header.length as usize;

@@ -27,15 +27,17 @@ mod group;
 mod log;
 mod record;
 
-pub use block::{BLOCK_HEADER_SIZE, BlockHeader};
+pub use block::{BLOCK_HEADER_SIZE, BLOCK_MAGIC, BlockHeader};
 pub use checksum::{BlockSalt, hash};
-pub use device_header::{DEVICE_HEADER_COPIES, DEVICE_HEADER_SIZE, DeviceHeader, HEADER_PAGE};
-pub use footer::{FOOTER_TRAILER_SIZE, Footer, FooterEntry, FooterTrailer, footer_size};
-pub use group::{GROUP_HEADER_SIZE, GroupHeader, seal_group};
+pub use device_header::{DEVICE_HEADER_COPIES, DEVICE_HEADER_SIZE, DEVICE_MAGIC, DeviceHeader, HEADER_PAGE};
+pub use footer::{
+    FOOTER_ENTRY_SIZE, FOOTER_MAGIC, FOOTER_TRAILER_SIZE, Footer, FooterEntry, FooterTrailer, footer_size,
+};
+pub use group::{GROUP_HEADER_SIZE, GroupHeader, KIND_GROUP, seal_group};
 pub use log::{LogItem, scan_log};
 pub use record::{
-    EncodedRecord, MAX_USER_KEY_SIZE, RECORD_HEADER_SIZE, RecordFlags, RecordHeader, RecordView,
-    VOID_TIME_EPOCH_MS, unit_round, void_time,
+    EncodedRecord, KIND_RECORD, MAX_USER_KEY_SIZE, RECORD_HEADER_SIZE, RECORD_MAGIC, RecordFlags,
+    RecordHeader, RecordView, VOID_TIME_EPOCH_MS, unit_round, void_time,
 };
 
 /// Records, frames and headers start at multiples of this many bytes.

@@ -21,8 +21,10 @@ pub const RECORD_HEADER_SIZE: u32 = 64;
 /// The longest user key that a record can carry, in bytes.
 pub const MAX_USER_KEY_SIZE: usize = u16::MAX as usize;
 
-pub(super) const MAGIC: u16 = 0x5EAE;
-pub(super) const KIND_RECORD: u8 = 1;
+/// Opens every record and every group frame.
+pub const RECORD_MAGIC: u16 = 0x5EAE;
+/// The `kind` of a record.
+pub const KIND_RECORD: u8 = 1;
 
 /// Bits of a record's flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,7 +128,7 @@ impl RecordHeader {
     fn parse(bytes: &[u8], limit: usize) -> Result<Self, Fault> {
         let bytes = bytes.get(..RECORD_HEADER_SIZE as usize).ok_or(Fault::Short)?;
         let header: RecordHeader = bytemuck::pod_read_unaligned(bytes);
-        if header.magic != MAGIC || header.kind != KIND_RECORD {
+        if header.magic != RECORD_MAGIC || header.kind != KIND_RECORD {
             return Err(Fault::Magic);
         }
         let fixed = RECORD_HEADER_SIZE as usize + usize::from(header.set_size) + usize::from(header.key_size);
@@ -154,7 +156,7 @@ impl EncodedRecord {
         let size = RECORD_HEADER_SIZE as usize + set.len() + key.len() + bins_size;
         let mut bytes = Vec::with_capacity(unit_round(size as u32) as usize);
         let header = RecordHeader {
-            magic: MAGIC,
+            magic: RECORD_MAGIC,
             kind: KIND_RECORD,
             digest: *digest,
             set_size: u8::try_from(set.len()).expect("a set's name is at most 63 bytes"),

@@ -170,7 +170,8 @@ impl Flags {
     pub const TOMBSTONE: Flags = Flags(1);
     /// An older version of the record would expire later than this one: its expiry needs a tombstone.
     pub const OLDER_MAY_OUTLIVE: Flags = Flags(2);
-    /// Flips from one pass of a sweep to the next, so that a pass knows what it has seen.
+    /// The parity that the record's set had when it was written: a truncation flips the set's, and entries
+    /// with the other one are gone (`namespace/sets.rs`).
     pub const PARITY: Flags = Flags(4);
     /// A system fact, not a user's record.
     pub const SYSTEM: Flags = Flags(8);

@@ -13,7 +13,6 @@ use crate::device::{AlignedBuffer, Request, Ticket};
 use crate::namespace::core::Core;
 use crate::volume::{BlockId, Progress, StreamId, Volume};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Writes in flight, over all streams of a namespace.
 const DEPTH: usize = 16;
@@ -103,11 +102,10 @@ impl Flush {
 
     /// Frees blocks that have settled.
     fn settle(&self) {
-        let undurable_from = self.core.undurable_from();
         let mut freed = 0;
         for volume in &self.core.volumes {
             if volume.blocks.settling_count() > 0 {
-                freed += volume.blocks.settle(undurable_from);
+                freed += volume.blocks.settle(|| self.core.undurable_from());
             }
         }
         if freed > 0 {
@@ -178,7 +176,7 @@ impl Flush {
         let core = self.core.clone();
         let now = core.clock.mono_ms();
         for volume in core.volumes.iter().filter(|volume| volume.latch_reason().is_none()) {
-            if volume.host_full.load(Ordering::Relaxed) && now < self.host_retry_ms {
+            if volume.blocks.is_host_full() && now < self.host_retry_ms {
                 continue;
             }
             while let Some(block) = volume.blocks.next_virgin(READY_BLOCKS) {
@@ -187,7 +185,7 @@ impl Flush {
                 if let Err(error) = volume.device.reserve(offset, size) {
                     volume.blocks.return_virgin(block, false);
                     self.host_retry_ms = now + HOST_RETRY_MS;
-                    if !volume.host_full.swap(true, Ordering::Relaxed) {
+                    if !volume.blocks.set_host_full(true) {
                         let name = &volume.geometry().name;
                         tracing::error!(
                             "device {name}: the file system has no room for another block: {error}; \
@@ -197,7 +195,7 @@ impl Flush {
                     core.gate.open();
                     break;
                 }
-                if volume.host_full.swap(false, Ordering::Relaxed) {
+                if volume.blocks.set_host_full(false) {
                     tracing::info!("device {}: the file system has room again", volume.geometry().name);
                 }
                 if core.config.durability == crate::config::Durability::Group {

@@ -24,9 +24,12 @@ impl Weighter<(u64, u64), Arc<[u8]>> for BySize {
     }
 }
 
+/// Record bytes by location and epoch.
+type ByPlace = Cache<(u64, u64), Arc<[u8]>, BySize, DefaultHashBuilder>;
+
 /// The read cache of a namespace.
 pub(crate) struct ReadCache {
-    cache: Option<Cache<(u64, u64), Arc<[u8]>, BySize, DefaultHashBuilder>>,
+    cache: Option<ByPlace>,
     budget: u64,
 }
 

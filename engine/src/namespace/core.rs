@@ -179,6 +179,7 @@ impl Core {
     /// Whether the entry stands for a record, by all that the index knows.
     pub fn is_visible(&self, entry: &Entry, now: Timestamp) -> bool {
         !entry.flags().contains(Flags::TOMBSTONE)
+            && !entry.flags().contains(Flags::SYSTEM)
             && life(entry.void_time(), now) != Life::Over
             && !self.sets.is_truncated(entry)
     }
@@ -277,9 +278,9 @@ impl Core {
 
     /// Bytes of one record, header and padding included, that still fit into a block.
     pub fn record_limit(&self) -> u32 {
-        let room = self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).min().unwrap_or(0);
-        // A record takes its whole size class, which near the limit is up to 64 KiB more than its bytes.
-        SizeClass::largest_within(room).bytes()
+        let limit = self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).min();
+        // A record takes its whole size class: that is what must fit.
+        SizeClass::largest_within(limit.unwrap_or(0)).bytes()
     }
 
     /// Live bytes, and how many there may be before writes are refused.
@@ -288,8 +289,7 @@ impl Core {
         let mut limit = 0;
         for volume in &self.volumes {
             used += volume.blocks.used_size();
-            let lacking =
-                if volume.host_full.load(Ordering::Relaxed) { volume.blocks.virgin_count() } else { 0 };
+            let lacking = if volume.blocks.is_host_full() { volume.blocks.virgin_count() } else { 0 };
             let fixed = 1 + self.plan.reserve + u32::from(self.plan.count) + lacking;
             let blocks = volume.blocks.count().saturating_sub(fixed);
             limit += u64::from(blocks) * u64::from(WriteBuffer::payload_limit(volume.block_size()));
@@ -305,9 +305,9 @@ impl Core {
     /// Refuses a put when the namespace is full.
     pub fn check_writable(&self) -> Result<()> {
         let (used_size, limit) = self.space();
-        if used_size > limit {
+        if used_size >= limit {
             self.counters.refused.add(1);
-            let lacks_host = self.volumes.iter().any(|v| v.host_full.load(Ordering::Relaxed));
+            let lacks_host = self.volumes.iter().any(|v| v.blocks.is_host_full());
             let detail = if lacks_host { " (the file system under it is full)" } else { "" };
             return Err(Error::NoSpace { namespace: self.config.name.clone(), used_size, limit, detail });
         }
@@ -323,6 +323,14 @@ impl Core {
     /// Waits until space may have come since `turn`. Writers are slowed here, not refused.
     pub async fn wait_for_space(&self, turn: u64) -> Result<()> {
         self.counters.waited.add(1);
+        // What waits for a failed device never settles (I4), so no block will become free any more.
+        let (failed, sound): (Vec<_>, Vec<_>) =
+            self.volumes.iter().partition(|volume| volume.latch_reason().is_some());
+        if let Some(failed) = failed.first()
+            && !sound.iter().any(|volume| volume.is_backed_up())
+        {
+            return Err(self.device_failed(failed));
+        }
         self.flush_work.raise();
         self.upkeep_work.raise();
         self.gate.wait(turn).await;

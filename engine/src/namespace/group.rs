@@ -8,12 +8,12 @@ use super::core::{Core, Found, Need};
 use super::draft::Outcome;
 use super::policy::WritePolicy;
 use super::record::Record;
-use super::write::{Change, Current, Target, Updated, is_tombstone, outcome_of};
+use super::write::{Change, Current, Target, Updated, check_policy, is_tombstone, outcome_of};
 use crate::error::{Error, Result};
-use crate::format::{GROUP_HEADER_SIZE, RecordFlags};
+use crate::format::RecordFlags;
 use crate::index::{Entry, Partition, PartitionId, Partitions};
 use crate::record::Key;
-use crate::volume::{AppendError, Receipt};
+use crate::volume::{AppendError, Receipt, WriteBuffer};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -109,6 +109,19 @@ impl Core {
         if let Err(error) = self.check_open() {
             return Attempt::Failed(error.into());
         }
+        let mut currents = Vec::with_capacity(targets.len());
+        for (i, target) in targets.iter().enumerate() {
+            let entry = partition_of(&mut partitions, target.wanted.partition).get(target.wanted.tag);
+            let is_alive = match records.get(i) {
+                Some(record) => record.is_some(),
+                None => entry.is_some_and(|entry| self.is_visible(&entry, now)),
+            };
+            let current = Current { entry, record: records.get(i).and_then(Option::as_ref), is_alive };
+            if let Err(error) = check_policy(target.policy, &current) {
+                return Attempt::Failed(error.into());
+            }
+            currents.push(current);
+        }
         let outcomes = match change(&records) {
             Ok(outcomes) => outcomes,
             Err(error) => return Attempt::Failed(error),
@@ -116,16 +129,8 @@ impl Core {
         assert_eq!(outcomes.len(), targets.len(), "one outcome for each key of the group");
         let mut changes: Vec<(usize, Option<Entry>, Change)> = Vec::new();
         for (i, outcome) in outcomes.into_iter().enumerate() {
-            let target = &targets[i];
-            let partition = partition_of(&mut partitions, target.wanted.partition);
-            let entry = partition.get(target.wanted.tag);
-            let is_alive = match records.get(i) {
-                Some(record) => record.is_some(),
-                None => entry.is_some_and(|entry| self.is_visible(&entry, now)),
-            };
-            let current = Current { entry, record: records.get(i).and_then(Option::as_ref), is_alive };
-            match self.encode(target, &current, outcome, now) {
-                Ok(Some(change)) => changes.push((i, entry, change)),
+            match self.encode(&targets[i], &currents[i], outcome, now) {
+                Ok(Some(change)) => changes.push((i, currents[i].entry, change)),
                 Ok(None) => {}
                 Err(error) => return Attempt::Failed(error.into()),
             }
@@ -143,12 +148,11 @@ impl Core {
         let Some((first, _, _)) = changes.first() else { return Attempt::Done(updated, None) };
         let first = &targets[*first].wanted;
         let size: u64 = changes.iter().map(|(_, _, change)| u64::from(change.class.bytes())).sum();
-        let footer: u64 = changes.len() as u64 * 32;
-        let limit = self.record_limit();
-        if size + footer + u64::from(GROUP_HEADER_SIZE) > u64::from(limit) {
-            return Attempt::Failed(Error::TooLarge { size: size + footer, limit }.into());
-        }
+        let names_size: u64 = changes.iter().map(|(_, _, change)| change.record.set().len() as u64 + 1).sum();
         let volume = self.volume_of(first.partition, first.tag);
+        if !WriteBuffer::takes_group(volume.block_size(), size, changes.len() as u64, names_size) {
+            return Attempt::Failed(Error::TooLarge { size, limit: self.record_limit() }.into());
+        }
         let deletes_only = changes.iter().all(|(_, _, change)| is_tombstone(&change.entry));
         let need = if deletes_only { Need::Delete } else { Need::Put };
         let context = self.append_context(self.fresh_stream(changes[0].1.as_ref()), need, self.now());

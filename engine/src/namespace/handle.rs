@@ -6,11 +6,12 @@
 
 use super::core::{Core, Life, Wanted, life};
 use super::draft::{Draft, Outcome};
-use super::policy::{Metadata, WritePolicy};
+use super::policy::{Exists, Generation, Metadata, Ttl, WritePolicy};
 use super::read::Get;
 use super::record::Record;
 use super::scan::{ScanPage, ScanPoint};
 use super::stats::Stats;
+use super::verify::Verified;
 use super::write::{Updated, metadata_of};
 use crate::clock::Timestamp;
 use crate::device::context;
@@ -104,7 +105,8 @@ impl AsyncNamespace {
     /// # Errors
     /// What the policy refuses; `TooLarge`; `NoSpace`; `DeviceFailed`.
     pub async fn put(&self, key: &Key<'_>, bins: &[Bin<'_>], policy: &WritePolicy) -> Result<Metadata> {
-        let updated = self.core.write_blind(key, policy, || Ok(Outcome::Put(Draft::of(bins)?))).await?;
+        let updated =
+            self.core.write_blind(key, policy, false, || Ok(Outcome::Put(Draft::of(bins)?))).await?;
         expect_put(updated)
     }
 
@@ -119,7 +121,7 @@ impl AsyncNamespace {
 
     /// Deletes a record. False if there was none.
     pub async fn delete(&self, key: &Key<'_>, policy: &WritePolicy) -> Result<bool> {
-        let updated = self.core.write_blind(key, policy, || Ok(Outcome::Delete)).await?;
+        let updated = self.core.write_blind(key, policy, true, || Ok(Outcome::Delete)).await?;
         Ok(updated == Updated::Deleted)
     }
 
@@ -161,7 +163,8 @@ impl AsyncNamespace {
         self.core.update_with(key, policy, known, change).await
     }
 
-    /// As `update`, for several records as one step, on a crash too. One outcome for each key, in their order.
+    /// As `update`, for several records as one step, on a crash too. One outcome for each key, in their order. The
+    /// policy holds for each of them.
     ///
     /// # Errors
     /// `TooLarge` if all records together do not fit into one block.
@@ -174,15 +177,18 @@ impl AsyncNamespace {
         self.core.update_many(keys, policy, true, change).await
     }
 
-    /// Writes several records as one step, on a crash too, without reading any. Of equal keys the last counts.
+    /// Writes several records as one step, on a crash too. Of equal keys the last counts. None is read, unless the
+    /// policy asks for something that only the records know. What it refuses for one it refuses for all.
     pub async fn put_many(&self, records: &[(Key<'_>, &[Bin<'_>])], policy: &WritePolicy) -> Result<()> {
         let is_last =
             |i: usize, key: &Key<'_>| !records[i + 1..].iter().any(|(k, _)| k.digest() == key.digest());
         let last: Vec<_> =
             records.iter().enumerate().filter(|(i, (key, _))| is_last(*i, key)).map(|(_, r)| r).collect();
         let keys: Vec<Key<'_>> = last.iter().map(|(key, _)| *key).collect();
+        let needs_records =
+            policy.ttl == Ttl::Keep || policy.exists != Exists::Any || policy.generation != Generation::Any;
         self.core
-            .update_many(&keys, policy, false, |_| {
+            .update_many(&keys, policy, needs_records, |_| {
                 last.iter().map(|(_, bins)| Ok::<_, Error>(Outcome::Put(Draft::of(bins)?))).collect()
             })
             .await?;
@@ -207,6 +213,15 @@ impl AsyncNamespace {
     /// A picture of the namespace.
     pub fn stats(&self) -> Stats {
         self.core.stats()
+    }
+
+    /// Counts records and live bytes afresh from the index and compares them with what is kept as they come and
+    /// go: for tests and for whoever doubts. Holds up all writes and reads meanwhile.
+    ///
+    /// # Errors
+    /// What differs, in words: a mistake of the engine.
+    pub fn verify(&self) -> Result<Verified, String> {
+        self.core.verify()
     }
 
     /// How many records a set has; expired ones count until a sweep has met them. 0 if there is no such set.
@@ -442,6 +457,12 @@ impl Namespace {
     #[doc = example!("assert_eq!(test.stats().objects, 0);")]
     pub fn stats(&self) -> Stats {
         self.inner.stats()
+    }
+
+    /// Counts records and live bytes afresh and compares; see `AsyncNamespace::verify`.
+    #[doc = example!("assert_eq!(test.verify().expect(\"the books are right\").objects, 0);")]
+    pub fn verify(&self) -> Result<Verified, String> {
+        self.inner.verify()
     }
 
     /// How many records a set has; expired ones count until a sweep has met them.

@@ -17,6 +17,7 @@ mod sets;
 mod stats;
 mod sweep;
 mod truncate;
+mod verify;
 mod write;
 
 pub(crate) use cache::ReadCache;
@@ -33,4 +34,5 @@ pub use read::Get;
 pub use record::Record;
 pub use scan::{ScanPage, ScanPoint};
 pub use stats::{CountersSnapshot, Stats};
+pub use verify::Verified;
 pub use write::Updated;

@@ -9,6 +9,7 @@ use super::core::{Core, Found, Wanted};
 use super::record::{Record, RecordBytes};
 use crate::device::Answer;
 use crate::error::Result;
+use crate::format::RecordFlags;
 use crate::volume::DeviceRead;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -77,7 +78,9 @@ impl Core {
     }
 
     fn unless_expired(&self, record: Record) -> Option<Record> {
-        let alive = !record.is_expired(self.now());
+        // The record may have been deleted in place between the lookup and the copy out of the open block.
+        let is_deleted = record.header().flags().has(RecordFlags::TOMBSTONE);
+        let alive = !is_deleted && !record.is_expired(self.now());
         if alive {
             self.counters.hits.add(1)
         } else {

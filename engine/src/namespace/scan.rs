@@ -6,7 +6,7 @@
 
 use super::core::{Core, Wanted};
 use super::record::Record;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::{Entry, Flags, PARTITION_COUNT, PartitionId, Tag};
 use std::sync::Arc;
 
@@ -56,6 +56,8 @@ impl ScanPoint {
 pub struct ScanPage {
     /// The records, in no order that means anything.
     pub records: Vec<Record>,
+    /// Why records that are there could not be read, one error each. The scan goes on behind them.
+    pub errors: Vec<Error>,
     /// Where to go on; `None` at the end.
     pub next: Option<ScanPoint>,
 }
@@ -109,7 +111,7 @@ impl Core {
         let set_id = match set {
             Some(name) => match self.sets.find(name) {
                 Some(set) => Some(set.id),
-                None => return Ok(ScanPage { records: Vec::new(), next: None }),
+                None => return Ok(ScanPage { records: Vec::new(), errors: Vec::new(), next: None }),
             },
             None => None,
         };
@@ -121,10 +123,14 @@ impl Core {
             .map(|(partition, entry)| self.begin_get(Wanted { partition, tag: entry.tag(), digest: None }))
             .collect();
         let mut records = Vec::with_capacity(reads.len());
+        let mut errors = Vec::new();
         for read in reads {
-            records.extend(read.await?);
+            match read.await {
+                Ok(record) => records.extend(record),
+                Err(error) => errors.push(error),
+            }
         }
-        Ok(ScanPage { records, next })
+        Ok(ScanPage { records, errors, next })
     }
 }
 

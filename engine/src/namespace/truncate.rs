@@ -7,11 +7,11 @@
 
 use super::core::{Core, Need, Wanted};
 use super::sets::Set;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{EncodedRecord, RecordFlags};
 use crate::index::{Flags, PartitionId, SizeClass};
 use crate::record::{Digest, Value, particle};
-use crate::volume::AppendError;
+use crate::volume::{AppendError, Receipt};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,42 +29,43 @@ fn digest_of(set: Option<&str>) -> Digest {
     Digest::of(SYSTEM_SET.as_bytes(), kind, name.as_bytes())
 }
 
+/// Why nothing was truncated.
+enum Refused {
+    NoBlock,
+    By(Error),
+}
+
 impl Core {
     /// Truncates a set, or all sets.
     pub async fn truncate(self: &Arc<Self>, set: Option<&str>) -> Result<()> {
-        let sets: Vec<Arc<Set>> = match set {
-            Some(name) => match self.sets.find(name) {
-                Some(set) => vec![set],
-                None => return Ok(()),
-            },
-            None => self.sets.all(),
+        let only = match set.map(|name| self.sets.find(name)) {
+            Some(None) => return Ok(()),
+            Some(only) => only,
+            None => None,
         };
         let receipt = loop {
             if self.needs_sweep() {
                 self.sweep_all();
             }
             let turn = self.gate.turn();
-            match self.try_truncate(set, &sets) {
+            match self.try_truncate(set, only.as_ref()) {
                 Ok(Some(receipt)) => break receipt,
                 // Another truncation came in between: its sweep comes first.
                 Ok(None) => {}
-                Err(AppendError::NoBlock) => self.wait_for_space(turn).await?,
-                Err(AppendError::Latched) => return Err(self.device_failed(&self.volumes[0])),
+                Err(Refused::NoBlock) => self.wait_for_space(turn).await?,
+                Err(Refused::By(error)) => return Err(error),
             }
         };
         self.upkeep_work.raise();
         self.acknowledge(receipt, None).await
     }
 
-    fn try_truncate(
-        &self,
-        set: Option<&str>,
-        sets: &[Arc<Set>],
-    ) -> Result<Option<crate::volume::Receipt>, AppendError> {
+    fn try_truncate(&self, set: Option<&str>, only: Option<&Arc<Set>>) -> Result<Option<Receipt>, Refused> {
         let digest = digest_of(set);
         let wanted = Wanted::of(digest);
         let now = self.now();
         let mut partitions = self.index.lock_all();
+        self.check_open().map_err(Refused::By)?;
         if self.needs_sweep() {
             return Ok(None);
         }
@@ -80,7 +81,10 @@ impl Core {
         let class = SizeClass::for_size(record.length());
         let volume = self.volume_of(wanted.partition, wanted.tag);
         let context = self.append_context(self.fresh_stream(None), Need::Delete, now);
-        let appended = volume.append(&record, class, context)?;
+        let appended = volume.append(&record, class, context).map_err(|error| match error {
+            AppendError::NoBlock => Refused::NoBlock,
+            AppendError::Latched => Refused::By(self.device_failed(volume)),
+        })?;
         let partition = partitions.get_mut(wanted.partition).expect("all partitions are locked");
         let entry = crate::index::Entry::new(wanted.tag, appended.location, class)
             .with_generation(1)
@@ -88,8 +92,10 @@ impl Core {
         if let Some(old) = partition.insert(entry) {
             self.volume(old.location().device).release(old.location(), old.size_class());
         }
-        for set in sets {
-            set.truncate(below);
+        // A set that came in meanwhile has records that are older than this, too.
+        match only {
+            Some(set) => set.truncate(below),
+            None => self.sets.all().iter().for_each(|set| set.truncate(below)),
         }
         self.truncations.fetch_add(1, Ordering::AcqRel);
         Ok(Some(appended.receipt))

@@ -114,18 +114,19 @@ impl Core {
         self.finish(done.0, done.1, policy).await.map_err(E::from)
     }
 
-    /// Puts or deletes without looking at the old record.
+    /// Puts or deletes without looking at the old record. `is_exact`: the caller must know whether there was one.
     pub async fn write_blind(
         self: &Arc<Self>,
         key: &Key<'_>,
         policy: &WritePolicy,
+        is_exact: bool,
         make: impl Fn() -> Result<Outcome>,
     ) -> Result<Updated> {
         let target = Target::new(self, key, policy)?;
         let done = loop {
             let turn = self.gate.turn();
             let mut partition = self.index.lock(target.wanted.partition);
-            let attempt = self.try_blind(&mut partition, &target, &make);
+            let attempt = self.try_blind(&mut partition, &target, is_exact, &make);
             drop(partition);
             match attempt {
                 Attempt::Done(updated, receipt) => break (updated, receipt),
@@ -153,6 +154,7 @@ impl Core {
         &self,
         partition: &mut Partition<'_, Entry>,
         target: &Target<'_>,
+        is_exact: bool,
         make: impl Fn() -> Result<Outcome>,
     ) -> Attempt<Error> {
         let now = self.now();
@@ -161,7 +163,9 @@ impl Core {
         if let Some(entry) = visible {
             // The old record itself matters where its exact end does.
             let in_doubt = life(entry.void_time(), now) == Life::LastSecond
-                && (target.policy.exists != Exists::Any || target.policy.generation != Generation::Any);
+                && (is_exact
+                    || target.policy.exists != Exists::Any
+                    || target.policy.generation != Generation::Any);
             let keeps_end = target.policy.ttl == Ttl::Keep && entry.void_time() != 0;
             if in_doubt || keeps_end {
                 return Attempt::Fetch(self.found(entry));
@@ -394,7 +398,12 @@ pub(crate) fn may_outlive(old: &Entry, void_time: u32) -> bool {
         || old.flags().contains(Flags::OLDER_MAY_OUTLIVE)
 }
 
-fn check_policy(policy: &WritePolicy, current: &Current<'_>) -> Result<()> {
+/// Whether the policy accepts the record as it is.
+pub(crate) fn check_policy(policy: &WritePolicy, current: &Current<'_>) -> Result<()> {
+    // A digest that a caller made up may be that of a system record.
+    if current.entry.is_some_and(|entry| entry.flags().contains(Flags::SYSTEM)) {
+        return Err(Error::Reserved);
+    }
     match policy.exists {
         Exists::CreateOnly if current.is_alive => return Err(Error::Exists),
         Exists::UpdateOnly if !current.is_alive => return Err(Error::NotFound),

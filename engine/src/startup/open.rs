@@ -1,6 +1,6 @@
 //! Opening one namespace: from a configuration to a `Core` that serves.
 
-use super::sweep::{BlockSweep, KnownBlock, Recovery, Swept};
+use super::sweep::{BlockSweep, Recovery, Swept};
 use crate::clock::Clock;
 use crate::config::{DeviceConfig, NamespaceConfig};
 use crate::device::{
@@ -13,7 +13,7 @@ use crate::index::{Entry, Flags, Index, PartitionId, RecoverySlot};
 use crate::namespace::core::{Core, Life, StreamPlan, Wanted, life};
 use crate::namespace::{Counters, ReadCache, Record, RecordBytes, Sets, is_tombstone, threshold_of};
 use crate::signal::{Gate, Signal};
-use crate::volume::{AppendClock, DeviceSet, FormatOptions, Volume, claim_devices, write_header};
+use crate::volume::{AppendClock, DeviceSet, FormatOptions, FoundBlock, Volume, claim_devices, write_header};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -54,8 +54,8 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
     )?;
     let sets = Sets::new(&config.name);
     let swept = if set.formatted {
-        let known = set.headers.iter().map(|h| vec![None; h.block_count as usize]).collect();
-        Swept { index: Index::new(), known, max_sequence: 0, recovery: Recovery::default() }
+        let found = set.headers.iter().map(|h| vec![FoundBlock::Blank; h.block_count as usize]).collect();
+        Swept { index: Index::new(), found, max_sequence: 0, recovery: Recovery::default() }
     } else {
         // What the last run wrote may still be in a volatile cache: what is served from now on must not vanish.
         for device in &set.devices {
@@ -63,7 +63,7 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         }
         BlockSweep::new(&set.devices, &set.headers, &sets).run(environment.recovery_threads)
     };
-    begin_incarnation(&mut set, &swept.known)?;
+    begin_incarnation(&mut set, &swept.found)?;
     finish(config, environment, set, sets, swept, start_ms)
 }
 
@@ -95,10 +95,17 @@ fn new_uuid(seed: u64, name: &str) -> [u8; 16] {
     uuid
 }
 
+fn epoch_of(block: &FoundBlock) -> u64 {
+    match block {
+        FoundBlock::Life { epoch, .. } => *epoch,
+        FoundBlock::Blank | FoundBlock::Damaged => 0,
+    }
+}
+
 /// Gives the set a number of this run, higher than any that a header or a block has seen.
-fn begin_incarnation(set: &mut DeviceSet, known: &[Vec<KnownBlock>]) -> Result<()> {
+fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>]) -> Result<()> {
     let in_headers = set.headers.iter().map(|header| header.incarnation);
-    let in_blocks = known.iter().flatten().flatten().map(|(epoch, ..)| epoch >> 40);
+    let in_blocks = found.iter().flatten().map(|block| epoch_of(block) >> 40);
     let incarnation = in_headers.chain(in_blocks).max().unwrap_or(0) + 1;
     for (device, header) in set.devices.iter().zip(&mut set.headers) {
         header.incarnation = incarnation;
@@ -140,7 +147,7 @@ fn read_record(set: &DeviceSet, swept: &Swept, wanted: &Wanted, slot: &RecoveryS
     let buffer = device.submit(Request::Read { offset: from, buffer }).wait().into_buffer()?;
     let block_size = u64::from(header.block_size);
     let (block, pos) = ((start / block_size) as u32, (start % block_size) as u32);
-    let epoch = swept.known[member][block as usize].map_or(0, |(epoch, ..)| epoch);
+    let epoch = epoch_of(&swept.found[member][block as usize]);
     let salt = BlockSalt::new(&header.set_uuid, header.member_index, block, epoch);
     let bytes = &buffer[(start - from) as usize..][..size as usize];
     let corrupt = |fault| Error::Corrupt {
@@ -174,15 +181,15 @@ fn finish(
     let flush_work = Arc::new(Signal::default());
     let block_size = set.headers.iter().map(|header| header.block_size).max().unwrap_or(1);
     let ram_limit = ram_blocks(&config, set.devices.len(), block_size, plan);
-    let Swept { index, known, max_sequence, mut recovery } = swept;
+    let Swept { index, found, max_sequence, mut recovery } = swept;
     let volumes: Box<[Volume]> = set
         .devices
         .into_iter()
         .zip(set.headers)
-        .zip(&known)
-        .map(|((device, header), known)| {
+        .zip(&found)
+        .map(|((device, header), found)| {
             let clock = append_clock.clone();
-            Volume::new(device, header, known, usize::from(plan.count), ram_limit, clock, flush_work.clone())
+            Volume::new(device, header, found, usize::from(plan.count), ram_limit, clock, flush_work.clone())
         })
         .collect();
     let now = environment.clock.now();
@@ -202,8 +209,8 @@ fn finish(
         Some(entry)
     });
     recovery.tombstones = tombstones;
-    for volume in &volumes {
-        volume.blocks.finish_recovery();
+    for (volume, found) in volumes.iter().zip(&found) {
+        volume.blocks.finish_recovery(found);
     }
     recovery.elapsed_ms = environment.clock.mono_ms().saturating_sub(start_ms);
     let counters = Counters::default();

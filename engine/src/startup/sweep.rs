@@ -7,6 +7,7 @@ use crate::format::{
 };
 use crate::index::{Entry, Flags, Index, Location, PartitionId, RecoverySlot, SizeClass, Tag};
 use crate::namespace::{Sets, may_outlive};
+use crate::volume::FoundBlock;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,9 +37,6 @@ pub struct Recovery {
     pub elapsed_ms: u64,
 }
 
-/// The life of a block as its header tells it: epoch, stream, first sequence number.
-pub(super) type KnownBlock = Option<(u64, u8, u64)>;
-
 #[derive(Default)]
 struct Tally {
     blocks: AtomicU64,
@@ -55,7 +53,9 @@ pub(super) struct BlockSweep<'a> {
     headers: &'a [DeviceHeader],
     sets: &'a Sets,
     index: Index<RecoverySlot>,
-    known: Vec<Mutex<Vec<KnownBlock>>>,
+    found: Vec<Mutex<Vec<FoundBlock>>>,
+    /// For each device, when each block was sealed; see `sealed_order`.
+    sealed: Vec<Box<[AtomicU64]>>,
     tally: Tally,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct BlockSweep<'a> {
 pub(super) struct Swept {
     pub index: Index<RecoverySlot>,
     /// For each device, each block's last life.
-    pub known: Vec<Vec<KnownBlock>>,
+    pub found: Vec<Vec<FoundBlock>>,
     pub max_sequence: u64,
     pub recovery: Recovery,
 }
@@ -82,8 +82,11 @@ struct Version {
 
 impl<'a> BlockSweep<'a> {
     pub fn new(devices: &'a [Arc<dyn Device>], headers: &'a [DeviceHeader], sets: &'a Sets) -> Self {
-        let known = headers.iter().map(|h| Mutex::new(vec![None; h.block_count as usize])).collect();
-        BlockSweep { devices, headers, sets, index: Index::new(), known, tally: Tally::default() }
+        let blank = |h: &DeviceHeader| vec![FoundBlock::Blank; h.block_count as usize];
+        let found = headers.iter().map(|header| Mutex::new(blank(header))).collect();
+        let blocks = |h: &DeviceHeader| (0..h.block_count).map(|_| AtomicU64::new(0)).collect();
+        let sealed = headers.iter().map(blocks).collect();
+        BlockSweep { devices, headers, sets, index: Index::new(), found, sealed, tally: Tally::default() }
     }
 
     /// Sweeps everything, on `threads` threads.
@@ -104,7 +107,7 @@ impl<'a> BlockSweep<'a> {
         Swept {
             max_sequence: get(&self.tally.max_sequence),
             index: self.index,
-            known: self.known.into_iter().map(Mutex::into_inner).collect(),
+            found: self.found.into_iter().map(Mutex::into_inner).collect(),
             recovery,
         }
     }
@@ -117,11 +120,18 @@ impl<'a> BlockSweep<'a> {
         match answer.into_buffer() {
             Ok(buffer) => Some(buffer),
             Err(error) => {
-                tracing::error!("block {block} cannot be read, what it held may be missing: {error}");
-                self.tally.damaged.fetch_add(1, Ordering::Relaxed);
+                self.damaged(device, block, &error.to_string());
                 None
             }
         }
+    }
+
+    /// What the block held is not known: it is left as it is, and never used again.
+    fn damaged(&self, device: usize, block: u32, why: &str) {
+        let name = self.devices[device].geometry().name;
+        tracing::error!("device {name}: block {block} is left alone, what it held may be missing: {why}");
+        self.tally.damaged.fetch_add(1, Ordering::Relaxed);
+        self.found[device].lock()[block as usize] = FoundBlock::Damaged;
     }
 
     fn block(&self, device: usize, block: u32) {
@@ -134,20 +144,19 @@ impl<'a> BlockSweep<'a> {
             Ok(Some(header)) => header,
             Ok(None) => return,
             Err(fault) => {
-                tracing::error!(
-                    "device {}: the header of block {block} is damaged ({fault}): what it held may be missing",
-                    self.devices[device].geometry().name
-                );
-                self.tally.damaged.fetch_add(1, Ordering::Relaxed);
+                self.damaged(device, block, &format!("its header is damaged: {fault}"));
                 return;
             }
         };
         self.tally.blocks.fetch_add(1, Ordering::Relaxed);
-        self.known[device].lock()[block as usize] =
-            Some((header.epoch, header.stream, header.first_sequence));
+        let BlockHeader { epoch, stream, first_sequence, .. } = header;
+        self.found[device].lock()[block as usize] = FoundBlock::Life { epoch, stream, first_sequence };
         self.tally.max_sequence.fetch_max(header.first_sequence, Ordering::Relaxed);
         let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, header.epoch);
-        if let Some(footer) = self.footer(device, block, salt, header.epoch, &last) {
+        let footer = self.footer(device, block, salt, header.epoch, &last);
+        let order = sealed_order(header.epoch, footer.as_ref());
+        self.sealed[device][block as usize].store(order, Ordering::Relaxed);
+        if let Some(footer) = footer {
             self.tally.listed.fetch_add(1, Ordering::Relaxed);
             self.merge_footer(device, block, &footer);
             return;
@@ -189,8 +198,10 @@ impl<'a> BlockSweep<'a> {
                 let is_ours = header.set_uuid == head.set_uuid
                     && header.member_index == head.member_index
                     && header.block_id == block;
-                // Another set's header is what an earlier use of the device left behind.
-                return Ok(is_ours.then_some(header));
+                // Another set's header is what an earlier use of the device left behind. A header of this set in
+                // the wrong place was written there instead of what should be there.
+                let is_misplaced = !is_ours && header.set_uuid == head.set_uuid;
+                return if is_misplaced { Err(Fault::Magic) } else { Ok(is_ours.then_some(header)) };
             }
             Err(fault) => fault,
         };
@@ -263,6 +274,13 @@ impl<'a> BlockSweep<'a> {
         }
     }
 
+    fn sealed_order_of(&self, slot: &RecoverySlot) -> u64 {
+        let location = slot.entry.location();
+        let device = usize::from(location.device);
+        let block = location.offset() / u64::from(self.headers[device].block_size);
+        self.sealed[device][block as usize].load(Ordering::Relaxed)
+    }
+
     fn merge(&self, device: usize, block: u32, version: Version) {
         self.tally.versions.fetch_add(1, Ordering::Relaxed);
         self.tally.max_sequence.fetch_max(version.sequence, Ordering::Relaxed);
@@ -284,21 +302,31 @@ impl<'a> BlockSweep<'a> {
         let new = RecoverySlot { entry, sequence: version.sequence };
         let mut partition = self.index.lock(PartitionId::of(&version.digest));
         let merged = match partition.get(entry.tag()) {
-            Some(old) => newest(old, new),
+            Some(old) => newest(old, new, |slot| self.sealed_order_of(slot)),
             None => new,
         };
         partition.insert(merged);
     }
 }
 
+/// When a block was sealed, as a number that grows: the epoch in its footer, or, if the run that filled it ended
+/// before that, the end of that run.
+fn sealed_order(epoch: u64, footer: Option<&Footer>) -> u64 {
+    footer.map_or(epoch | ((1 << 40) - 1), |footer| footer.trailer.sealed_epoch)
+}
+
 /// The newer of two versions of a key, which also remembers whether the other could outlive it.
 ///
-/// Equal sequence numbers are copies of one version; the one that lies further back is kept, whatever
-/// order they are found in.
-fn newest(a: RecoverySlot, b: RecoverySlot) -> RecoverySlot {
-    let rank = |slot: &RecoverySlot| (slot.sequence, slot.entry.location());
+/// Equal sequence numbers are copies of one version. Defrag copies out of sealed blocks, so the copy whose block
+/// was sealed later is the one to keep: the other's block may have been reused, and of its next life's first
+/// write everything may have arrived but the header, so that it still looks like what it was.
+fn newest(a: RecoverySlot, b: RecoverySlot, sealed_order: impl Fn(&RecoverySlot) -> u64) -> RecoverySlot {
+    let is_copy = a.sequence == b.sequence;
+    let rank = |slot: &RecoverySlot| {
+        let order = if is_copy { sealed_order(slot) } else { 0 };
+        (slot.sequence, order, slot.entry.location())
+    };
     let (mut winner, loser) = if rank(&a) >= rank(&b) { (a, b) } else { (b, a) };
-    let is_copy = winner.sequence == loser.sequence;
     let inherits = loser.entry.flags().contains(Flags::OLDER_MAY_OUTLIVE);
     let void_time = winner.entry.void_time();
     if void_time != 0 && if is_copy { inherits } else { may_outlive(&loser.entry, void_time) } {

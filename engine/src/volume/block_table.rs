@@ -17,7 +17,7 @@ use super::sealed::SealedBlock;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The number of a block on its device; 0 is the device header's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +105,25 @@ struct Lists {
     settling: VecDeque<(BlockId, u64)>,
 }
 
+/// What a start found of a block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FoundBlock {
+    /// It was never written.
+    #[default]
+    Blank,
+    /// Its header, or what stands for it.
+    Life {
+        /// Which life.
+        epoch: u64,
+        /// The stream that filled it.
+        stream: u8,
+        /// The namespace's sequence number when it was opened.
+        first_sequence: u64,
+    },
+    /// It could not be read: what it holds is not known, so it is not used again.
+    Damaged,
+}
+
 /// What is known of a block at start-up, or for a report.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockInfo {
@@ -128,17 +147,23 @@ pub struct BlockTable {
     lists: Mutex<Lists>,
     used_size: AtomicU64,
     free_count: AtomicU32,
+    virgin_count: AtomicU32,
+    host_full: AtomicBool,
     settling_count: AtomicU32,
 }
 
 impl BlockTable {
-    /// A table of `count` blocks. `known` gives for each block from 1 on its last life as found on the
-    /// device, or none for a block that never had one; live bytes are added afterwards with `occupy`,
-    /// and `finish_recovery` sorts the blocks into used and free.
-    pub fn new(count: u32, known: &[Option<(u64, u8, u64)>]) -> Self {
+    /// A table of `count` blocks. `found` gives for each block what a start found of it; live bytes are added
+    /// afterwards with `occupy`, and `finish_recovery` sorts the blocks into used and free.
+    pub fn new(count: u32, found: &[FoundBlock]) -> Self {
         let blocks = (0..count as usize)
             .map(|id| {
-                let (epoch, stream, first_sequence) = known.get(id).copied().flatten().unwrap_or_default();
+                let (epoch, stream, first_sequence) = match found.get(id) {
+                    Some(&FoundBlock::Life { epoch, stream, first_sequence }) => {
+                        (epoch, stream, first_sequence)
+                    }
+                    Some(FoundBlock::Blank | FoundBlock::Damaged) | None => (0, 0, 0),
+                };
                 Block {
                     used_size: AtomicU32::new(0),
                     state: AtomicU8::new(BlockState::Free as u8),
@@ -155,6 +180,8 @@ impl BlockTable {
             lists: Mutex::new(Lists::default()),
             used_size: AtomicU64::new(0),
             free_count: AtomicU32::new(0),
+            virgin_count: AtomicU32::new(0),
+            host_full: AtomicBool::new(false),
             settling_count: AtomicU32::new(0),
         }
     }
@@ -165,11 +192,15 @@ impl BlockTable {
         self.used_size.fetch_add(u64::from(size), Ordering::Relaxed);
     }
 
-    /// Ends a recovery: blocks with live bytes are Sealed, the others Free.
-    pub fn finish_recovery(&self) {
+    /// Ends a recovery: blocks with live bytes are Sealed, the others Free. A damaged block is Free in name only:
+    /// it is in no list, so nobody takes it, and what it holds can still be saved from a copy of the device.
+    pub fn finish_recovery(&self, found: &[FoundBlock]) {
         let mut lists = self.lists.lock();
         for id in 1..self.blocks.len() as u32 {
             let block = &self.blocks[id as usize];
+            if found.get(id as usize) == Some(&FoundBlock::Damaged) {
+                continue;
+            }
             if block.used_size.load(Ordering::Relaxed) > 0 {
                 block.state.store(BlockState::Sealed as u8, Ordering::Relaxed);
             } else if block.epoch.load(Ordering::Relaxed) > 0 {
@@ -178,6 +209,7 @@ impl BlockTable {
                 lists.virgin.push_back(BlockId(id));
             }
         }
+        self.virgin_count.store(lists.virgin.len() as u32, Ordering::Relaxed);
         self.free_count.store((lists.ready.len() + lists.virgin.len()) as u32, Ordering::Relaxed);
     }
 
@@ -198,9 +230,24 @@ impl BlockTable {
         self.blocks.len() as u32
     }
 
-    /// Blocks that are free, ready or not.
+    /// Blocks that are free. Those that were never written count only as long as there is space for them.
     pub fn free_count(&self) -> u32 {
-        self.free_count.load(Ordering::Relaxed)
+        let free = self.free_count.load(Ordering::Relaxed);
+        if self.is_host_full() {
+            free.saturating_sub(self.virgin_count.load(Ordering::Relaxed))
+        } else {
+            free
+        }
+    }
+
+    /// Whether the file system under the device has no room for another block.
+    pub fn is_host_full(&self) -> bool {
+        self.host_full.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the file system under the device has room. Returns what was noted before.
+    pub fn set_host_full(&self, full: bool) -> bool {
+        self.host_full.swap(full, Ordering::Relaxed)
     }
 
     /// Blocks that will be free once what was appended is durable.
@@ -275,18 +322,28 @@ impl BlockTable {
     /// A free block that has never been written, to be made ready; none if `enough` are ready.
     pub fn next_virgin(&self, enough: usize) -> Option<BlockId> {
         let mut lists = self.lists.lock();
-        if lists.ready.len() >= enough { None } else { lists.virgin.pop_front() }
+        if lists.ready.len() >= enough {
+            return None;
+        }
+        let id = lists.virgin.pop_front()?;
+        self.virgin_count.fetch_sub(1, Ordering::Relaxed);
+        Some(id)
     }
 
     /// Returns what `next_virgin` gave: with its space certain, or not.
     pub fn return_virgin(&self, id: BlockId, ready: bool) {
         let mut lists = self.lists.lock();
-        if ready { lists.ready.push_back(id) } else { lists.virgin.push_front(id) }
+        if ready {
+            lists.ready.push_back(id);
+        } else {
+            lists.virgin.push_front(id);
+            self.virgin_count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Free blocks that have never been written.
     pub fn virgin_count(&self) -> u32 {
-        self.lists.lock().virgin.len() as u32
+        self.virgin_count.load(Ordering::Relaxed)
     }
 
     /// How many blocks can be taken at once.
@@ -331,17 +388,22 @@ impl BlockTable {
         self.apply(id, BlockEvent::Seal);
     }
 
-    /// The block is on the device.
-    pub fn written(&self, id: BlockId, append_clock: u64) {
+    /// The block is on the device. `append_clock` is asked under the lock, as in `release`: a number read
+    /// before it could be that of an append that emptied the block meanwhile and is not durable (I4).
+    pub fn written(&self, id: BlockId, append_clock: impl Fn() -> u64) {
         let mut lists = self.lists.lock();
         self.apply(id, BlockEvent::Written);
-        self.settle_if_empty(&mut lists, id, append_clock);
+        self.settle_if_empty(&mut lists, id, append_clock());
     }
 
     /// Frees the settling blocks whose stamp `undurable_from` (the oldest append number that is not
     /// durable) has passed. Returns how many.
-    pub fn settle(&self, undurable_from: u64) -> u32 {
+    ///
+    /// The mark is asked under the lock. Whoever emptied a block had published its append before it queued
+    /// the block here, so a mark read now knows of that append; one read earlier need not (I4).
+    pub fn settle(&self, undurable_from: impl Fn() -> u64) -> u32 {
         let mut lists = self.lists.lock();
+        let undurable_from = undurable_from();
         let mut freed = 0;
         while let Some(&(id, stamp)) = lists.settling.front() {
             if stamp > undurable_from {
@@ -387,7 +449,7 @@ mod tests {
     #[test]
     fn the_floor_is_kept() {
         let table = BlockTable::new(6, &[]);
-        table.finish_recovery();
+        table.finish_recovery(&[]);
         while let Some(id) = table.next_virgin(usize::MAX) {
             table.return_virgin(id, true);
             if table.ready_count() == 5 {

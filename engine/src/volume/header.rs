@@ -5,13 +5,20 @@
 //! blank set, so a lost, swapped or foreign member is an error and never silently an empty one.
 
 use crate::device::{AlignedBuffer, Device, DeviceError, Request};
-use crate::format::{DEVICE_HEADER_COPIES, DeviceHeader, Fault, HEADER_PAGE};
+use crate::format::{BlockHeader, DEVICE_HEADER_COPIES, DeviceHeader, Fault, HEADER_PAGE};
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// How much of a device's start must be zero for it to count as blank, in bytes.
 const BLANK_HEAD: u64 = 1 << 20;
 /// How much of its end (partition tables keep a copy there), in bytes.
 const BLANK_TAIL: u64 = 64 << 10;
+/// Where blocks of a set whose headers were wiped would begin: sizes of blocks, as powers of two.
+const BLOCK_SIZES: RangeInclusive<u32> = 14..=26;
+/// How many first blocks of each size are looked at. New blocks are taken from the front, so records that were
+/// ever written are in one of them.
+const BLOCK_PROBES: u64 = 8;
 
 /// Why a set of devices cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +107,11 @@ pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderEr
             let tail = BLANK_TAIL.min(geometry.size);
             let tail = read(device, geometry.size - tail, tail)?;
             if head.iter().chain(tail.iter()).all(|&byte| byte == 0) {
-                return Ok(None);
+                // A wiped header must not turn the records behind it into a blank device.
+                return match holds_blocks(device)? {
+                    false => Ok(None),
+                    true => Err(HeaderError::Damaged { name, fault: Fault::Magic }),
+                };
             }
             match fault {
                 Some(fault) if fault != Fault::Magic => Err(HeaderError::Damaged { name, fault }),
@@ -108,6 +119,19 @@ pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderEr
             }
         }
     }
+}
+
+/// Whether there is a block header at one of the places where the first blocks of a device begin.
+fn holds_blocks(device: &dyn Device) -> Result<bool, DeviceError> {
+    let size = device.geometry().size;
+    let places: BTreeSet<u64> =
+        BLOCK_SIZES.flat_map(|shift| (1..=BLOCK_PROBES).map(move |nth| nth << shift)).collect();
+    for offset in places.into_iter().filter(|offset| offset + HEADER_PAGE <= size) {
+        if BlockHeader::parse(&read(device, offset, HEADER_PAGE)?).is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Writes the copy of `header` whose turn it is, durably, with the next copy number.
@@ -137,13 +161,17 @@ pub struct FormatOptions<'a> {
 
 /// Reads the headers of `devices`, which are to be the whole of one set; formats them if all are blank.
 ///
-/// Nothing is written to a device that is not blank.
+/// Nothing is written to a device that holds anything: it is blank, or has just been formatted for this namespace.
 pub fn claim_devices(
     devices: Vec<Arc<dyn Device>>,
     options: &FormatOptions<'_>,
 ) -> Result<DeviceSet, HeaderError> {
     let found = devices.iter().map(|d| read_header(d.as_ref())).collect::<Result<Vec<_>, _>>()?;
-    let formatted = found.iter().all(Option::is_none);
+    // A header says that its device has never been opened for writing: then a crash cut the formatting of the set
+    // short, and it begins anew.
+    let is_unused =
+        |header: &DeviceHeader| header.incarnation == 0 && header.namespace_name() == options.namespace;
+    let formatted = found.iter().any(Option::is_none) && found.iter().flatten().all(is_unused);
     let mut members = if formatted { format(devices, options)? } else { check_set(devices, found, options)? };
     members.sort_by_key(|(_, header)| header.member_index);
     let (devices, headers) = members.into_iter().unzip();

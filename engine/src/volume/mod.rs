@@ -13,7 +13,7 @@ mod sealed;
 mod stream;
 mod write_buffer;
 
-pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable};
+pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
 pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header};
 pub use sealed::SealedBlock;
 pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};
@@ -129,16 +129,14 @@ pub struct Volume {
     spare: Mutex<Vec<AlignedBuffer>>,
     latched: Mutex<Option<String>>,
     is_latched: AtomicBool,
-    /// The file system under the device has no room for another block.
-    pub host_full: AtomicBool,
 }
 
 impl Volume {
-    /// A volume on `device`. `known` is what each block's header said (epoch, stream, first sequence).
+    /// A volume on `device`. `found` is what a start found of each block.
     pub fn new(
         device: Arc<dyn Device>,
         header: DeviceHeader,
-        known: &[Option<(u64, u8, u64)>],
+        found: &[FoundBlock],
         stream_count: usize,
         ram_limit: u32,
         append_clock: Arc<AppendClock>,
@@ -148,7 +146,7 @@ impl Volume {
         Volume {
             device,
             geometry,
-            blocks: BlockTable::new(header.block_count, known),
+            blocks: BlockTable::new(header.block_count, found),
             stats: VolumeStats::default(),
             streams: (0..stream_count).map(|_| Stream::new()).collect(),
             append_clock,
@@ -160,7 +158,6 @@ impl Volume {
             spare: Mutex::default(),
             latched: Mutex::default(),
             is_latched: AtomicBool::new(false),
-            host_full: AtomicBool::new(false),
             header,
         }
     }
@@ -305,7 +302,7 @@ impl Volume {
         let stream = context.stream.0;
         let taken = self.blocks.take(context.floor, stream, epoch, context.sequence);
         let id = taken.ok_or(AppendError::NoBlock)?;
-        self.seal_open(state, context.now_ms, context.sequence);
+        self.seal_open(state, context.sequence);
         let header = BlockHeader {
             block_id: id.0,
             member_index: self.header.member_index,
@@ -323,8 +320,8 @@ impl Volume {
     }
 
     /// Seals the stream's open block, if it has one.
-    pub fn seal_open(&self, state: &mut StreamGuard<'_>, now_ms: u64, sequence: u64) {
-        if let Some(sealed) = state.seal_open(now_ms) {
+    pub fn seal_open(&self, state: &mut StreamGuard<'_>, sequence: u64) {
+        if let Some(sealed) = state.seal_open(self.next_epoch.fetch_add(1, Ordering::Relaxed)) {
             self.unwritten_count.fetch_add(1, Ordering::Relaxed);
             self.stats.sealed_count.fetch_add(1, Ordering::Relaxed);
             self.blocks.seal(sealed, sequence);
@@ -412,7 +409,7 @@ impl Volume {
     fn note_progress(&self, progress: Progress) -> Progress {
         for &id in &progress.finished {
             self.unwritten_count.fetch_sub(1, Ordering::Relaxed);
-            self.blocks.written(id, self.append_clock.now());
+            self.blocks.written(id, || self.append_clock.now());
             self.cached.lock().push_back(id);
         }
         if !progress.finished.is_empty() {

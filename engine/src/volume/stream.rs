@@ -174,12 +174,12 @@ impl StreamState {
     }
 
     /// Closes the open block and queues what is left of it. Returns it for the block table.
-    pub fn seal_open(&mut self, now_ms: u64) -> Option<Arc<SealedBlock>> {
+    pub fn seal_open(&mut self, sealed_epoch: u64) -> Option<Arc<SealedBlock>> {
         let open = self.open.take()?;
         self.commit_wanted = false;
         self.tail_since_ms = None;
         let first_append = open.first_unfrozen;
-        let sealed = Arc::new(open.seal(now_ms));
+        let sealed = Arc::new(open.seal(sealed_epoch));
         let mut pos = sealed.rest.start;
         loop {
             let end = sealed.rest.end.min(pos.saturating_add(PIECE_SIZE));

@@ -73,6 +73,15 @@ impl WriteBuffer {
         block_size - footer_size(1, 64) - COMMIT_ALIGNMENT
     }
 
+    /// Whether a frame with `size` bytes of `count` records, of sets with `names_size` bytes of names, fits into an
+    /// empty block of `block_size` bytes.
+    pub fn takes_group(block_size: u32, size: u64, count: u64, names_size: u64) -> bool {
+        let data = u64::from(BLOCK_HEADER_SIZE + GROUP_HEADER_SIZE) + size;
+        let footer = count * 32 + names_size + u64::from(FOOTER_TRAILER_SIZE);
+        let align = u64::from(COMMIT_ALIGNMENT);
+        data.next_multiple_of(align) + footer.next_multiple_of(align) <= u64::from(block_size)
+    }
+
     fn block_size(&self) -> u32 {
         self.bytes.len() as u32
     }
@@ -216,8 +225,8 @@ impl WriteBuffer {
         (range, copy)
     }
 
-    /// Closes the block: writes its footer and makes it immutable.
-    pub fn seal(mut self, now_ms: u64) -> SealedBlock {
+    /// Closes the block, at the moment `sealed_epoch` of its device: writes its footer and makes it immutable.
+    pub fn seal(mut self, sealed_epoch: u64) -> SealedBlock {
         if self.pos > self.frozen {
             self.pad();
         }
@@ -227,7 +236,7 @@ impl WriteBuffer {
             self.salt,
             self.epoch,
             self.pos,
-            now_ms,
+            sealed_epoch,
             &self.entries,
             &self.set_names,
         );

@@ -1,0 +1,254 @@
+//! A real `aerolithd` as a child process: started, loaded, killed, questioned.
+//!
+//! The child's log goes to a file beside its data directory, so that what it said is there also after `kill -9`.
+//! A child never outlives its test: dropping an [`Aerolithd`] kills it.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up. No promise of the server's: only an end to waiting.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static LOGS: AtomicU32 = AtomicU32::new(0);
+
+/// A running server.
+pub struct Aerolithd {
+    child: Child,
+    pub port: u16,
+    log: PathBuf,
+}
+
+/// How a server ended that did not start.
+#[derive(Debug)]
+pub struct Refused {
+    pub code: Option<i32>,
+    pub log: String,
+}
+
+impl Aerolithd {
+    /// Starts a server on `data` and waits until it listens.
+    pub fn start(data: &Path, args: &[&str]) -> Aerolithd {
+        Aerolithd::try_start(data, args).unwrap_or_else(|refused| panic!("{refused:?}"))
+    }
+
+    /// The same, for a server that may refuse.
+    pub fn try_start(data: &Path, args: &[&str]) -> Result<Aerolithd, Refused> {
+        let mut server = Aerolithd::spawn(data, args);
+        let start = Instant::now();
+        loop {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                return Err(Refused { code: status.code(), log: server.log() });
+            }
+            if TcpStream::connect(("127.0.0.1", server.port)).is_ok() {
+                return Ok(server);
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not listen: {}", server.log());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Starts a server and does not wait for anything.
+    pub fn spawn(data: &Path, args: &[&str]) -> Aerolithd {
+        // A free port: nobody else takes it in between, as far as one can tell.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let name = format!("aerolithd-{}-{}.log", std::process::id(), LOGS.fetch_add(1, Ordering::Relaxed));
+        let log = std::env::temp_dir().join(name);
+        let child = Command::new(env!("CARGO_BIN_EXE_aerolithd"))
+            .args(["--redis-port", &port.to_string(), "--threads", "2", "--data-dir"])
+            .arg(data)
+            .args(args)
+            .stderr(File::create(&log).unwrap())
+            .stdout(Stdio::null())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Aerolithd { child, port, log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    pub fn connect(&self) -> Socket {
+        Socket::connect(self.port)
+    }
+
+    /// `kill -9`; returns when the process is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and what it ended with.
+    pub fn stop(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not stop: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Physical memory it holds, in bytes.
+    pub fn resident_size(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// Fails unless it is alive, answers, and has not panicked.
+    pub fn assert_well(&mut self) {
+        assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", self.log());
+        assert_eq!(self.connect().ask(&[b"PING"]), Reply::Simple("PONG".into()), "{}", self.log());
+        let log = self.log();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+impl Drop for Aerolithd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+/// A reply of the second protocol version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    Simple(String),
+    Error(String),
+    Integer(i64),
+    Bulk(Option<Vec<u8>>),
+    Array(Vec<Reply>),
+}
+
+impl Reply {
+    pub fn is_error(&self, code: &str) -> bool {
+        matches!(self, Reply::Error(text) if text.starts_with(code))
+    }
+
+    pub fn ok() -> Reply {
+        Reply::Simple("OK".into())
+    }
+
+    pub fn bulk(bytes: &[u8]) -> Reply {
+        Reply::Bulk(Some(bytes.to_vec()))
+    }
+}
+
+/// A raw connection.
+pub struct Socket {
+    pub reader: BufReader<TcpStream>,
+}
+
+impl Socket {
+    pub fn connect(port: u16) -> Socket {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Socket { reader: BufReader::with_capacity(64 << 10, stream) }
+    }
+
+    /// Sends bytes; says whether the connection took them.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.reader.get_mut().write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// The next reply; none if the connection ended.
+    pub fn reply(&mut self) -> Option<Reply> {
+        let mut line = String::new();
+        if self.reader.read_line(&mut line).ok()? == 0 || !line.ends_with("\r\n") {
+            return None;
+        }
+        let (kind, rest) = line.trim_end().split_at(1);
+        Some(match kind {
+            "+" => Reply::Simple(rest.to_owned()),
+            "-" => Reply::Error(rest.to_owned()),
+            ":" => Reply::Integer(rest.parse().unwrap()),
+            "$" if rest == "-1" => Reply::Bulk(None),
+            "$" => {
+                let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
+                self.reader.read_exact(&mut bytes).ok()?;
+                bytes.truncate(bytes.len() - 2);
+                Reply::Bulk(Some(bytes))
+            }
+            "*" => {
+                let count = rest.parse::<usize>().unwrap();
+                Reply::Array((0..count).map(|_| self.reply()).collect::<Option<_>>()?)
+            }
+            _ => panic!("not a reply: {line:?}"),
+        })
+    }
+
+    /// Sends a command and reads its reply.
+    pub fn ask(&mut self, words: &[&[u8]]) -> Reply {
+        self.send(command(words));
+        self.reply().unwrap_or_else(|| panic!("no reply to {}", words[0].escape_ascii()))
+    }
+
+    /// Sends many commands at once and reads their replies.
+    pub fn ask_all(&mut self, commands: &[Vec<u8>]) -> Vec<Reply> {
+        let mut replies = Vec::with_capacity(commands.len());
+        for some in commands.chunks(64) {
+            assert!(self.send(some.concat()));
+            replies.extend(some.iter().map(|_| self.reply().expect("a reply")));
+        }
+        replies
+    }
+
+    /// Everything until the server closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.reader.read_to_end(&mut rest);
+        rest
+    }
+}
+
+/// A command as clients send it.
+pub fn command(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+/// A value that says whose it is and proves itself: its key, its number, and a filling that follows from both.
+pub fn value(key: &str, number: u64, size: usize) -> Vec<u8> {
+    let mut bytes = format!("{key} {number} {size} ").into_bytes();
+    let mut state = number
+        ^ key.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    while bytes.len() < size {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.push((state >> 56) as u8);
+    }
+    bytes
+}
+
+/// The number of a value of `key`, or none if it is not one.
+pub fn number_of(key: &str, bytes: &[u8]) -> Option<u64> {
+    let mut words = bytes.splitn(4, |&byte| byte == b' ').map(|word| std::str::from_utf8(word).ok());
+    let (found, number, size) = (words.next()??, words.next()??, words.next()??);
+    let (number, size) = (number.parse().ok()?, size.parse().ok()?);
+    (found == key && value(key, number, size) == bytes).then_some(number)
+}
