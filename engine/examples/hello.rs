@@ -28,8 +28,10 @@ fn main() -> Result<()> {
     assert!(test.exists(&ada)?.is_some());
     assert!(test.get(&Key::new("users", "charles")?)?.is_none());
 
-    // Closing puts everything on the device, and the next opening finds it there.
+    // Closing puts everything on the device, and the next opening finds it there. A handle could still read,
+    // so the file is in use until the last one is gone.
     engine.close()?;
+    drop(test);
     let engine = Engine::open(config())?;
     let found = engine.recovery("test").expect("it is configured");
     println!("opened again: {} record back in {} ms", found.records, found.elapsed_ms);

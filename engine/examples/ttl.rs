@@ -49,6 +49,6 @@ fn tell(test: &Namespace, what: &str, key: &Key<'_>) -> Result<()> {
             Some(at) => format!("expires at {} ms since 1970, rounded up to the second", at.0),
         },
     };
-    println!("{}/{what}: {life}", key.set());
+    println!("{}, {what}: {life}", key.set());
     Ok(())
 }
