@@ -135,7 +135,7 @@ settings! {
     log: String = "info".to_owned();
     /// Connections at a time; further ones are refused.
     max_connections: usize = 10_000;
-    /// Largest value, and largest argument of any command.
+    /// Largest argument of any command; a value must also fit into a write block of the data file with its key.
     max_record: ByteSize = ByteSize(8 << 20);
     /// Largest command, all its arguments together.
     max_request: ByteSize = ByteSize(64 << 20);

@@ -37,6 +37,17 @@ impl Get {
     }
 }
 
+impl Get {
+    /// Bytes of RAM that the read holds, now or when it is answered.
+    pub fn size(&self) -> usize {
+        match &self.state {
+            State::Done(Some(Ok(Some(record)))) => record.size() as usize,
+            State::Done(_) => 0,
+            State::Reading(found, _) => found.entry.size_class().bytes() as usize,
+        }
+    }
+}
+
 impl Future for Get {
     type Output = Result<Option<Record>>;
 

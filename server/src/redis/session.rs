@@ -154,7 +154,8 @@ fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Ahead {
         let Some(command) = find(args.at(0)).map(|found| &COMMANDS[found]) else { continue };
         if command.prefetch
             && let Some(key) = args.get(command.keys.0)
-            && ahead.len() < session.shared.limits.reads_in_flight
+            && ahead.count() < session.shared.limits.reads_in_flight
+            && ahead.size() < session.shared.limits.output_mark
             && let Some(read) = session.store.prefetch(key)
         {
             ahead.push(read);

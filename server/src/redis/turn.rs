@@ -13,8 +13,8 @@
 //! ```
 //!
 //! What always holds: replies leave in the order of their commands; at most `reads_in_flight` reads of one
-//! connection hold a buffer, and further ones start as earlier ones are told; the unsent replies exceed the
-//! output mark by at most one value.
+//! connection hold a buffer, and with them not much more bytes than may be unsent; further ones start as earlier
+//! ones are told; the unsent replies exceed the output mark by at most one value.
 
 use super::command::Done;
 use super::error::CommandError;
@@ -51,6 +51,8 @@ pub(crate) struct Turn<'a> {
     waiting: VecDeque<Waiting<'a>>,
     tail: Reply,
     started: usize,
+    /// Bytes of the records whose reads have been started.
+    held: usize,
     hits: u64,
     misses: u64,
 }
@@ -58,7 +60,17 @@ pub(crate) struct Turn<'a> {
 impl<'a> Turn<'a> {
     pub(crate) fn new(output: &'a mut Output, store: Store, now_ms: u64) -> Turn<'a> {
         let tail = Reply { resp3: output.reply.resp3, bytes: Vec::new() };
-        Turn { output, now_ms, store, waiting: VecDeque::new(), tail, started: 0, hits: 0, misses: 0 }
+        Turn {
+            output,
+            now_ms,
+            store,
+            waiting: VecDeque::new(),
+            tail,
+            started: 0,
+            held: 0,
+            hits: 0,
+            misses: 0,
+        }
     }
 
     /// Where the next reply goes.
@@ -75,6 +87,7 @@ impl<'a> Turn<'a> {
     /// Reads a key and tells its value when it is this reply's turn.
     pub(crate) fn get(&mut self, key: &'a [u8], tell: Tell, numbers: [i64; 2]) {
         let crowded = self.started >= self.output.reads_in_flight
+            || self.held > self.output.mark
             || self.output.is_over_mark()
             || self.tail.bytes.len() > self.output.mark;
         let stage = if crowded {
@@ -84,6 +97,7 @@ impl<'a> Turn<'a> {
                 Get::Ready(answer) if self.waiting.is_empty() => return self.tell(answer, tell, numbers),
                 get => {
                     self.started += 1;
+                    self.held += get.size();
                     Stage::Started(get)
                 }
             }
@@ -105,6 +119,7 @@ impl<'a> Turn<'a> {
                 Stage::Held(key) => self.store.begin_get(key).wait().await,
                 Stage::Started(get) => {
                     self.started -= 1;
+                    self.held -= get.size();
                     get.wait().await
                 }
             };
@@ -125,8 +140,13 @@ impl<'a> Turn<'a> {
         }
         // Started ones are always in front of held ones.
         for waiting in self.waiting.iter_mut().skip(self.started).take(room) {
+            if self.held > self.output.mark {
+                return;
+            }
             if let Stage::Held(key) = waiting.stage {
-                waiting.stage = Stage::Started(store.begin_get(key));
+                let get = store.begin_get(key);
+                self.held += get.size();
+                waiting.stage = Stage::Started(get);
                 self.started += 1;
             }
         }
