@@ -36,7 +36,7 @@ fn set(number: u64) -> Vec<u8> {
 /// A stopped server's data: `KEYS` keys, each with the value of its number.
 fn loaded() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let server = Aerolithd::start(dir.path(), &["--size", SIZE]);
+    let mut server = Aerolithd::start(dir.path(), &["--size", SIZE]);
     let sets: Vec<_> = (0..KEYS).map(set).collect();
     assert!(server.connect().ask_all(&sets).iter().all(|reply| *reply == Reply::ok()));
     assert_eq!(server.stop().code(), Some(0));
@@ -118,7 +118,7 @@ fn a_truncated_data_file_is_refused_and_left_as_it_is() {
 fn one_damaged_header_copy_is_told_and_two_are_refused() {
     let dir = loaded();
     change(dir.path(), 16, &[0x5a; 8]);
-    let server = Aerolithd::start(dir.path(), &["--size", SIZE]);
+    let mut server = Aerolithd::start(dir.path(), &["--size", SIZE]);
     assert!(server.log().contains("one of two header copies is damaged"), "{}", server.log());
     assert_eq!(read_all(&server).right, KEYS);
     assert_eq!(server.stop().code(), Some(0));
@@ -294,14 +294,24 @@ fn a_second_server_is_told_who_has_the_data_and_harms_nobody() {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_nothing_else() {
+fn a_full_tmpfs_refuses_writes_and_nothing_else() {
     let Some(mount) = Mount::tmpfs("100m") else { return };
+    fill_and_free(&mount, "relaxed");
+}
+
+#[test]
+fn a_full_ext4_refuses_group_writes_and_nothing_else() {
+    let Some(mount) = Mount::ext4("130M") else { return };
+    fill_and_free(&mount, "group");
+}
+
+fn fill_and_free(mount: &Mount, durability: &str) {
     let ballast = mount.path().join("ballast");
     std::fs::write(&ballast, vec![1; 30 << 20]).unwrap();
     let data = mount.path().join("data");
     // The file may grow to four times what the file system has.
-    let args = ["--size", "400MiB", "--write-cache", "32MiB"];
-    let server = Aerolithd::start(&data, &args);
+    let args = ["--size", "400MiB", "--write-cache", "32MiB", "--durability", durability];
+    let mut server = Aerolithd::start(&data, &args);
     let mut socket = server.connect();
     let mut stored = 0;
     let refusal = loop {
@@ -348,7 +358,11 @@ fn a_full_disk_refuses_writes_and_nothing_else() {
         assert!(start.elapsed() < Duration::from_secs(30), "deletes make no room: {}", server.log());
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(server.stop().code(), Some(0));
+    // What was acknowledged as durable needs no clean stop.
+    match durability {
+        "group" => server.kill(),
+        _ => assert_eq!(server.stop().code(), Some(0)),
+    }
     let mut server = Aerolithd::start(&data, &args);
     let mut socket = server.connect();
     for n in 0..=more {
@@ -518,16 +532,32 @@ struct Mount(tempfile::TempDir);
 impl Mount {
     /// None, with a word why, where this user cannot mount.
     fn tmpfs(size: &str) -> Option<Mount> {
-        let dir = tempfile::tempdir().unwrap();
         let options = format!("size={size}");
-        let mut mount = Command::new("mount");
-        match mount.args(["-t", "tmpfs", "-o", &options, "aerolith-test"]).arg(dir.path()).output() {
+        Mount::new(tempfile::tempdir().unwrap(), &["-t", "tmpfs", "-o", &options, "aerolith-test"])
+    }
+
+    /// An ext4 in a file: allocation, direct I/O and durable writes as on a disk.
+    fn ext4(size: &str) -> Option<Mount> {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let path = image.path().to_str().unwrap();
+        let is_made = Command::new("truncate").args(["-s", size, path]).status().is_ok_and(|s| s.success())
+            && Command::new("mkfs.ext4")
+                .args(["-q", "-F", "-m", "0", path])
+                .status()
+                .is_ok_and(|s| s.success());
+        if !is_made {
+            eprintln!("skipped: cannot make an ext4 (is mkfs.ext4 there?)");
+            return None;
+        }
+        // The mount keeps the image; its name is not needed any more.
+        Mount::new(tempfile::tempdir().unwrap(), &["-o", "loop", path])
+    }
+
+    fn new(dir: tempfile::TempDir, args: &[&str]) -> Option<Mount> {
+        match Command::new("mount").args(args).arg(dir.path()).output() {
             Ok(output) if output.status.success() => Some(Mount(dir)),
             Ok(output) => {
-                eprintln!(
-                    "skipped: cannot mount a tmpfs: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
+                eprintln!("skipped: cannot mount: {}", String::from_utf8_lossy(&output.stderr).trim());
                 None
             }
             Err(error) => {

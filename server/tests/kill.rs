@@ -441,6 +441,37 @@ fn check(server: &mut Aerolithd, clients: &mut [Client], killed: Instant, window
 }
 
 #[test]
+fn the_oracle_tells_what_may_be_from_what_may_not() {
+    let killed = Instant::now() + Duration::from_secs(100);
+    let ago = |seconds| Some(killed - Duration::from_secs(seconds));
+    let mut key = Key::new("k".into());
+    key.durable = State::Text(1, None);
+    // Nothing old enough: the state before the load may be back, and any later one.
+    for (state, acknowledged) in
+        [(State::Absent, ago(1)), (State::Text(2, None), ago(1)), (State::Text(3, Some(5000)), None)]
+    {
+        key.events.push(Event { state, acknowledged });
+    }
+    let window = Duration::from_secs(2);
+    assert_eq!(key.allowed(killed, window).len(), 4);
+    // An old acknowledgement rules out what was before it, an old value and a deleted one alike.
+    key.events[1].acknowledged = ago(3);
+    assert_eq!(key.allowed(killed, window), [State::Text(2, None), State::Text(3, Some(5000))]);
+    assert_eq!(key.allowed(killed, Duration::from_secs(9)).len(), 4);
+    // Expired is absent, and not yet expired is not.
+    assert!(State::Text(3, Some(5000)).can_be(State::Absent, 5000));
+    assert!(!State::Text(3, Some(5000)).can_be(State::Absent, 4999));
+    assert!(!State::Text(3, Some(5000)).can_be(State::Text(3, None), 0));
+    assert!(!State::Text(3, None).can_be(State::Text(2, None), 0));
+    assert!(!State::Count(7).can_be(State::Count(6), 0));
+    // A value of another key, or with one byte changed, is none.
+    let mut bytes = value("k", 7, 100);
+    assert_eq!((number_of("k", &bytes), number_of("j", &bytes)), (Some(7), None));
+    bytes[99] ^= 1;
+    assert_eq!(number_of("k", &bytes), None);
+}
+
+#[test]
 fn relaxed_writes_older_than_the_flush_limit_survive_a_kill() {
     kill_and_check("relaxed", RELAXED_WINDOW, 300..4500);
 }
@@ -448,6 +479,36 @@ fn relaxed_writes_older_than_the_flush_limit_survive_a_kill() {
 #[test]
 fn group_writes_survive_a_kill_as_soon_as_they_are_acknowledged() {
     kill_and_check("group", Duration::ZERO, 20..2500);
+}
+
+#[test]
+fn what_flushall_removed_does_not_return_after_a_kill() {
+    for (durability, window) in [("relaxed", RELAXED_WINDOW), ("group", Duration::ZERO)] {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["--size", "128MiB", "--durability", durability];
+        let mut server = Aerolithd::start(dir.path(), &args);
+        let mset = |range: std::ops::Range<u64>| {
+            let pairs: Vec<_> =
+                range.map(|n| format!("key:{n}")).map(|key| (value(&key, 1, 500), key)).collect();
+            let words = pairs.iter().flat_map(|(value, key)| [key.as_bytes(), value]);
+            command(&std::iter::once(&b"MSET"[..]).chain(words).collect::<Vec<_>>())
+        };
+        let flush = command(&[b"FLUSHALL"]);
+        let requests = [mset(0..1000), mset(1000..2000), flush, mset(1990..2010)];
+        assert!(server.connect().ask_all(&requests).iter().all(|reply| *reply == Reply::ok()));
+        std::thread::sleep(window);
+        server.kill();
+        // A second kill must not bring back what the first did not.
+        Aerolithd::start(dir.path(), &args).kill();
+        let server = Aerolithd::start(dir.path(), &args);
+        assert_eq!(server.connect().ask(&[b"DBSIZE"]), Reply::Integer(20), "{durability}: {}", server.log());
+        let gets: Vec<_> = (0..2010).map(|n| command(&[b"GET", format!("key:{n}").as_bytes()])).collect();
+        for (n, reply) in server.connect().ask_all(&gets).into_iter().enumerate() {
+            let key = format!("key:{n}");
+            let expected = if n < 1990 { Reply::Bulk(None) } else { Reply::bulk(&value(&key, 1, 500)) };
+            assert!(reply == expected, "{durability}: {key}");
+        }
+    }
 }
 
 #[test]
@@ -467,7 +528,7 @@ fn a_restart_says_how_long_the_recovery_of_200_000_records_took() {
     std::thread::sleep(RELAXED_WINDOW);
     server.kill();
     for stopped in ["kill -9", "clean stop"] {
-        let server = Aerolithd::start(dir.path(), &args);
+        let mut server = Aerolithd::start(dir.path(), &args);
         let [records, ms, versions, blocks] = told(&server.log());
         println!(
             "after a {stopped}: {records} records, {versions} versions in {blocks} blocks back in {ms} ms"

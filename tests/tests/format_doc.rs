@@ -93,7 +93,7 @@ fn structs() -> Vec<(&'static str, usize, Vec<Field>)> {
             data_end,
             names_size,
             max_sequence,
-            sealed_ms,
+            sealed_epoch,
             body_checksum,
             checksum
         }),

@@ -92,7 +92,7 @@ impl Aerolithd {
     }
 
     /// SIGTERM, and what it ended with.
-    pub fn stop(mut self) -> ExitStatus {
+    pub fn stop(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let start = Instant::now();
