@@ -137,9 +137,13 @@ impl Opened {
         let first = self.read_block(block, 0, HEADER_PAGE as u32)?;
         let last = self.read_block(block, block_size - HEADER_PAGE as u32, HEADER_PAGE as u32)?;
         let header = BlockHeader::parse(&first);
-        // A header of another set, or of another place, is what an earlier use of the device left behind.
-        if header.is_ok_and(|header| !self.is_ours(&header, block)) {
-            return Ok(BlockState::Blank);
+        if let Ok(found) = header
+            && !self.is_ours(&found, block)
+        {
+            // Another set's header is what an earlier use of the device left behind. One of this set was written
+            // here instead of where it belongs.
+            let is_misplaced = found.set_uuid == self.header.set_uuid;
+            return Ok(if is_misplaced { BlockState::Damaged(Fault::Magic) } else { BlockState::Blank });
         }
         let epoch = header.map_or_else(|_| trailer_epoch(&last), |header| header.epoch);
         let footer = self.footer(block, epoch, &last)?;

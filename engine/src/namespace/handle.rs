@@ -476,11 +476,6 @@ impl Namespace {
     pub fn record_limit(&self) -> u32 {
         self.inner.record_limit()
     }
-
-    #[cfg(test)]
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.inner.core
-    }
 }
 
 impl crate::namespace::core::Core {
