@@ -25,7 +25,8 @@ use std::sync::Arc;
 /// What can go wrong in the engine, as far as a protocol has to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
-    /// The word a Redis client matches on: `ERR`, `OOM` (no space for writes) or `BUSY` (try again).
+    /// The word a Redis client matches on: `ERR`, `OOM` (no space for writes) or `MISCONF` (a device has failed, or gave
+    /// damaged bytes).
     pub code: &'static str,
     /// What happened and what to do about it.
     pub message: String,
