@@ -49,6 +49,11 @@ const WAKE: u64 = u64::MAX;
 /// Operations that may wait for a slot; more are carried out in place, by the thread that asks for too much.
 const BACKLOG_LIMIT: usize = 65_536;
 
+/// Requests that may be queued before the kernel is told of them, where no outside loop decides that. The
+/// device idles while a thread works through a batch of answers: with 4, an engine's reads a second rose from 0.88
+/// to 1.00 of fio's at depth 8 and from 0.76 to 1.04 at depth 32, for 0.7 us of CPU a read (`embedded --fio`).
+const SUBMIT_AT: usize = 4;
+
 /// Calls to the kernel in one reap at the most: each takes what is ready, 20 completions or more.
 const REAP_ROUNDS: usize = 64;
 
@@ -213,6 +218,12 @@ impl Core {
         if !desk.slots.is_full() {
             let (submitter, mut entries, _) = uring.split();
             desk.start(op, &submitter, &mut entries);
+            drop(entries);
+            if desk.queued >= SUBMIT_AT && self.on_queued.borrow().is_none() {
+                // Failing, it has told nothing; the next submit or wait meets the same error and returns it.
+                let _ = state.enter(0, None);
+                return;
+            }
         } else if desk.backlog.len() < BACKLOG_LIMIT {
             desk.backlog.push_back(op);
         } else {
