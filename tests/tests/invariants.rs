@@ -1,6 +1,6 @@
 //! Named tests of invariants that no other file claims by name: I5, I6 (order), I9, I12.
 
-use aerolith_engine::device::{AlignedBuffer, Device, Request};
+use aerolith_engine::device::{AlignedBuffer, Request};
 use aerolith_engine::{Key, Timestamp, Value, WritePolicy};
 use aerolith_tests::{START, World};
 use rand::rngs::StdRng;
