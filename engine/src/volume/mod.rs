@@ -148,7 +148,7 @@ impl Volume {
             geometry,
             blocks: BlockTable::new(header.block_count, found),
             stats: VolumeStats::default(),
-            streams: (0..stream_count).map(|_| Stream::new()).collect(),
+            streams: (0..stream_count).map(|_| Stream::default()).collect(),
             append_clock,
             flush_work,
             next_epoch: AtomicU64::new((header.incarnation << 40) + 1),

@@ -89,18 +89,19 @@ pub struct StreamState {
 }
 
 /// One stream of a volume.
-#[derive(Default)]
 pub struct Stream {
     state: Mutex<StreamState>,
     undurable_from: AtomicU64,
 }
 
-impl Stream {
-    /// A stream with nothing in it.
-    pub fn new() -> Self {
+impl Default for Stream {
+    /// A stream with nothing in it: all of it is durable.
+    fn default() -> Self {
         Stream { state: Mutex::default(), undurable_from: AtomicU64::new(NONE) }
     }
+}
 
+impl Stream {
     /// Takes the lock.
     pub fn lock(&self) -> StreamGuard<'_> {
         StreamGuard { stream: self, state: self.state.lock() }
@@ -283,11 +284,6 @@ impl StreamState {
             self.commit_wanted = true;
         }
         false
-    }
-
-    /// Whether append `number` of this stream is durable.
-    pub fn is_durable(&self, number: u64) -> bool {
-        number < self.oldest_undurable()
     }
 
     /// Wakes everybody who waits: the device has failed, and they will see that.

@@ -203,11 +203,6 @@ impl WriteBuffer {
         self.pos > self.frozen && !self.entries.is_empty() && self.first_unfrozen != NONE
     }
 
-    /// Bytes in the tail.
-    pub fn tail_size(&self) -> u32 {
-        if self.has_tail() { self.pos - self.frozen } else { 0 }
-    }
-
     fn pad(&mut self) {
         let end = self.pos.next_multiple_of(COMMIT_ALIGNMENT);
         self.bytes[self.pos as usize..end as usize].fill(0);
