@@ -2,6 +2,7 @@
 
 use crate::device::{Device, Driver};
 use crate::error::{Error, Result};
+use crate::progress::OpenProgress;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,11 +128,13 @@ pub struct Config {
     pub driver: Driver,
     /// Threads that read the devices when the engine starts; 0 = one a core, at most 8.
     pub recovery_threads: usize,
+    /// Where the open tells how far it is and hears that it is called off; `None`: nobody asks.
+    pub progress: Option<Arc<OpenProgress>>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { namespaces: Vec::new(), driver: Driver::Auto, recovery_threads: 0 }
+        Config { namespaces: Vec::new(), driver: Driver::Auto, recovery_threads: 0, progress: None }
     }
 }
 

@@ -93,6 +93,7 @@ impl Engine {
             } else {
                 config.recovery_threads
             },
+            progress: config.progress.unwrap_or_default(),
         };
         let mut engine = Engine {
             cores: Vec::new(),

@@ -12,6 +12,7 @@ use crate::format::{BlockSalt, RecordView};
 use crate::index::{Entry, Flags, Index, PartitionId, RecoverySlot};
 use crate::namespace::core::{Core, Life, StreamPlan, Wanted, life};
 use crate::namespace::{Counters, ReadCache, Record, RecordBytes, Sets, is_tombstone, threshold_of};
+use crate::progress::{OpenPhase, OpenProgress};
 use crate::signal::{Gate, Signal};
 use crate::volume::{AppendClock, DeviceSet, FormatOptions, FoundBlock, Volume, claim_devices, write_header};
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ pub(crate) struct Environment {
     /// Where new device sets get their UUIDs from.
     pub seed: u64,
     pub recovery_threads: usize,
+    pub progress: Arc<OpenProgress>,
 }
 
 /// Opens a namespace. Blocks until its index is whole.
@@ -40,6 +42,8 @@ pub(crate) fn open_namespace(
 
 fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>, Recovery)> {
     let start_ms = environment.clock.mono_ms();
+    environment.progress.check()?;
+    environment.progress.enter(OpenPhase::Claiming);
     let devices = config.devices.iter().map(|d| open_device(d, environment)).collect::<Result<Vec<_>>>()?;
     let set_uuid = new_uuid(environment.seed, &config.name);
     let mut set = claim_devices(
@@ -61,8 +65,11 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         for device in &set.devices {
             device.submit(Request::Flush).wait().result?;
         }
-        BlockSweep::new(&set.devices, &set.headers, &sets).run(environment.recovery_threads)
+        BlockSweep::new(&set.devices, &set.headers, &sets)
+            .run(environment.recovery_threads, &environment.progress)
     };
+    environment.progress.check()?;
+    environment.progress.enter(OpenPhase::Settling);
     begin_incarnation(&mut set, &swept.found)?;
     finish(config, environment, set, sets, swept, start_ms)
 }

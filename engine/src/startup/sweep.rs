@@ -7,6 +7,7 @@ use crate::format::{
 };
 use crate::index::{Entry, Flags, Index, Location, PartitionId, RecoverySlot, SizeClass, Tag};
 use crate::namespace::{Sets, may_outlive};
+use crate::progress::OpenProgress;
 use crate::volume::FoundBlock;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -89,12 +90,19 @@ impl<'a> BlockSweep<'a> {
         BlockSweep { devices, headers, sets, index: Index::new(), found, sealed, tally: Tally::default() }
     }
 
-    /// Sweeps everything, on `threads` threads.
-    pub fn run(self, threads: usize) -> Swept {
+    /// Sweeps everything, on `threads` threads; stops early, with less than everything, if that is called off.
+    pub fn run(self, threads: usize, progress: &OpenProgress) -> Swept {
         let blocks: Vec<(usize, u32)> = (0..self.headers.len())
             .flat_map(|device| (1..self.headers[device].block_count).map(move |block| (device, block)))
             .collect();
-        crate::jobs::in_parallel(threads, blocks.len(), |i| self.block(blocks[i].0, blocks[i].1));
+        let size_of = |device: usize| u64::from(self.headers[device].block_size);
+        progress.begin_sweep(blocks.len() as u64, blocks.iter().map(|block| size_of(block.0)).sum());
+        crate::jobs::in_parallel(threads, blocks.len(), |i| {
+            if !progress.is_cancelled() {
+                self.block(blocks[i].0, blocks[i].1);
+                progress.block_done(size_of(blocks[i].0), self.tally.versions.load(Ordering::Relaxed));
+            }
+        });
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let recovery = Recovery {
             blocks: get(&self.tally.blocks),
