@@ -62,6 +62,11 @@ pub struct NamespaceConfig {
     pub stop_writes_pct: u8,
     /// How often every record is looked at for expiry; `None`: never by itself.
     pub expiry_period: Option<Duration>,
+    /// How often the index is written to the devices, so that the next start need not read every block, if enough was
+    /// appended; sooner under much writing. `None`: only when asked for.
+    pub checkpoint_period: Option<Duration>,
+    /// Whether a start may use a checkpoint. Without, it reads what all blocks hold; both give the same answer.
+    pub use_checkpoint: bool,
 }
 
 impl Default for NamespaceConfig {
@@ -77,6 +82,8 @@ impl Default for NamespaceConfig {
             read_cache_size: 64 << 20,
             stop_writes_pct: 90,
             expiry_period: Some(Duration::from_secs(60)),
+            checkpoint_period: Some(Duration::from_secs(60)),
+            use_checkpoint: true,
         }
     }
 }
@@ -88,6 +95,8 @@ impl NamespaceConfig {
             name: name.into(),
             devices: vec![DeviceConfig::Memory { size }],
             block_size: 1 << 20,
+            // What is in RAM only has no next start.
+            checkpoint_period: None,
             ..Self::default()
         }
     }

@@ -155,6 +155,8 @@ mod tests {
         let namespace = NamespaceConfig {
             devices: vec![DeviceConfig::Handed(device.clone())],
             block_size: BLOCK as u32,
+            // Behind a checkpoint there would be no versions to find.
+            checkpoint_period: None,
             ..NamespaceConfig::default()
         };
         let config = Config { progress: Some(progress.clone()), ..Config::of(namespace) };
