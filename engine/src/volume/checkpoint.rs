@@ -91,6 +91,9 @@ impl Volume {
 /// The good roots of a device, in the order of their slots.
 pub fn read_roots(device: &dyn Device) -> Result<Vec<CheckpointRoot>, DeviceError> {
     let size = (ROOT_SLOTS * HEADER_PAGE) as usize;
+    if device.geometry().size < ROOT_OFFSET + size as u64 {
+        return Ok(Vec::new());
+    }
     let buffer = AlignedBuffer::zeroed(size);
     let pages = device.submit(Request::Read { offset: ROOT_OFFSET, buffer }).wait().into_buffer()?;
     Ok(pages.chunks(HEADER_PAGE as usize).filter_map(|page| CheckpointRoot::parse(page).ok()).collect())
