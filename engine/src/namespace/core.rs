@@ -11,6 +11,7 @@ use crate::config::{Durability, NamespaceConfig};
 use crate::error::{Error, Result};
 use crate::format::{Fault, RecordView, VOID_TIME_EPOCH_MS};
 use crate::index::{Entry, Flags, Index, Partition, PartitionId, SizeClass, Tag};
+use crate::planted::{self, Bug};
 use crate::record::Digest;
 use crate::signal::{Gate, Signal};
 use crate::volume::{AppendClock, AppendContext, Receipt, StreamId, Volume, WriteBuffer};
@@ -239,6 +240,7 @@ impl Core {
     /// What an append needs to know.
     pub fn append_context(&self, stream: StreamId, need: Need, now: Timestamp) -> AppendContext {
         let floor = match need {
+            _ if planted::is(Bug::NoReserve) => 0,
             Need::Put => self.plan.reserve,
             Need::Delete => self.plan.reserve / 2,
         };

@@ -23,6 +23,7 @@ use crate::format::{
 };
 use crate::index::{Entry, Flags, Index, PARTITION_COUNT, PartitionId, RecoverySlot};
 use crate::namespace::Sets;
+use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
 use crate::volume::{FoundBlock, read_roots};
 use parking_lot::Mutex;
@@ -81,6 +82,12 @@ pub(super) fn restore(
     let mut swept = BlockSweep::new(media, sets, Some(&checkpoint.summary.members)).run(threads, progress);
     progress.check()?;
     progress.enter(OpenPhase::Settling);
+    if planted::is(Bug::TailBySequence) {
+        let is_newer = |slot: &RecoverySlot| slot.sequence >= checkpoint.summary.next_sequence;
+        PartitionId::all().for_each(|id| {
+            swept.index.lock(id).retain(is_newer);
+        });
+    }
     let below = checkpoint.valid_below(&swept.found);
     checkpoint.adopt_damaged(&mut swept.found);
     let mut merge = Merge {
@@ -198,6 +205,7 @@ impl Checkpoint {
         let of_member = |(member, found): (&crate::format::MemberSummary, &Vec<FoundBlock>)| {
             let of_block = |(block, (found, &epoch)): (usize, (&FoundBlock, &u64))| match found {
                 _ if epoch == 0 || epoch >= member.begin_epoch => 0,
+                _ if planted::is(Bug::StaleEntriesCount) => u32::MAX,
                 // Of a damaged block the life is not known. Its records prove themselves, or are damaged ones.
                 found if *found != FoundBlock::Damaged && found.epoch() != epoch => 0,
                 _ => {

@@ -13,6 +13,7 @@ use crate::format::{
 };
 use crate::index::{Entry, Flags, Index, Location, PartitionId, RecoverySlot, SizeClass, Tag};
 use crate::namespace::{Sets, may_outlive};
+use crate::planted::{self, Bug};
 use crate::progress::OpenProgress;
 use crate::volume::FoundBlock;
 use parking_lot::Mutex;
@@ -354,7 +355,8 @@ fn newest(a: RecoverySlot, b: RecoverySlot, sealed_order: impl Fn(&RecoverySlot)
     let is_copy = a.sequence == b.sequence;
     let rank = |slot: &RecoverySlot| {
         let order = if is_copy { sealed_order(slot) } else { 0 };
-        (slot.sequence, order, slot.entry.location())
+        let sequence = if planted::is(Bug::LastSeenWins) { 0 } else { slot.sequence };
+        (sequence, order, slot.entry.location())
     };
     let (mut winner, loser) = if rank(&a) >= rank(&b) { (a, b) } else { (b, a) };
     if !is_copy {
