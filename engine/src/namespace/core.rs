@@ -378,13 +378,25 @@ impl Core {
     /// Waits until everything appended so far is on the device.
     pub async fn flush(&self) -> Result<()> {
         let number = self.append_clock.now().saturating_sub(1);
-        for volume in &self.volumes {
-            for stream in 0..self.plan.count {
-                self.wait_durable(Receipt { member: volume.member(), stream: StreamId(stream), number })
-                    .await?;
+        // All streams are asked at once, so that their commits are on the way together.
+        poll_fn(|cx| {
+            let mut is_durable = true;
+            for volume in &self.volumes {
+                let waiting = volume.streams().iter().filter(|s| !s.lock().poll_durable(number, cx.waker()));
+                if waiting.count() > 0 {
+                    if volume.latch_reason().is_some() {
+                        return Poll::Ready(Err(self.device_failed(volume)));
+                    }
+                    is_durable = false;
+                }
             }
-        }
-        Ok(())
+            if is_durable {
+                return Poll::Ready(Ok(()));
+            }
+            self.flush_work.raise();
+            Poll::Pending
+        })
+        .await
     }
 
     /// Counts a record in or out of its set.

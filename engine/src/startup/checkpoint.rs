@@ -94,6 +94,7 @@ pub(super) fn restore(
         media,
         checkpoint: &checkpoint,
         sets,
+        progress,
         set_ids: Vec::new(),
         below,
         system: Vec::new(),
@@ -109,6 +110,7 @@ pub(super) fn restore(
     media.recover_thresholds(&swept.found, &merge.system, sets)?;
     let ranges = checkpoint.ranges(threads);
     crate::jobs::in_parallel(threads, ranges.len(), |i| merge.range(ranges[i].clone()));
+    progress.check()?;
     let (settled, unusable) = merge.outcome.into_inner();
     if let Some(unusable) = unusable {
         return Ok(Err(unusable));
@@ -289,6 +291,7 @@ struct Merge<'a> {
     media: &'a Media<'a>,
     checkpoint: &'a Checkpoint,
     sets: &'a Sets,
+    progress: &'a OpenProgress,
     /// The set numbers of this run, by those in the entries.
     set_ids: Vec<Option<u16>>,
     below: Vec<Vec<u32>>,
@@ -371,6 +374,9 @@ impl Merge<'_> {
         let mut listed = partitions[first..].iter().peekable();
         let (mut entries, mut merged) = (Vec::new(), Vec::new());
         for id in range.map(|id| PartitionId::new(id as u16)) {
+            if self.progress.is_cancelled() {
+                return Ok(());
+            }
             entries.clear();
             merged.clear();
             let mut sequence = u64::MAX;

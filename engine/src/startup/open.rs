@@ -178,7 +178,7 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u
     let in_use = in_blocks.chain([in_roots]).max().unwrap_or(0);
     for (device, header) in set.devices.iter().zip(&set.headers) {
         // With one copy of the header lost, the other one is of the run before.
-        let known = header.incarnation + u64::from(has_damaged_copy(device.as_ref())?);
+        let known = header.incarnation + u64::from(has_damaged_copy(device.as_ref()));
         if known < in_use && !planted::is(Bug::OldCopyAccepted) {
             let why = format!(
                 "its header says that it was opened {} times, but its set has been written to in run {in_use}: it is an \
