@@ -27,8 +27,8 @@ pub struct Client {
 pub enum Turn {
     /// It waits.
     Waits,
-    /// It has been answered; the text is for the trace.
-    Done(String),
+    /// It has been answered.
+    Done,
 }
 
 /// What an operation may be told in this life.
@@ -57,13 +57,6 @@ impl Client {
         Client { op, doing, applied: None, started_id, started_ms, covers }
     }
 
-    /// Whether it can still do nothing and be forgotten: a truncation of an empty set cannot be told from none.
-    pub fn is_moot(&self, host: &Host) -> bool {
-        self.op.verb == Verb::Truncate
-            && self.applied.is_none()
-            && stored(set_of(self.op.keys[0]), host) == 0
-    }
-
     /// Polls it once.
     pub fn poll(
         &mut self,
@@ -87,7 +80,7 @@ impl Client {
             Ok(answer) => self.answered(&answer, oracle, host, default)?,
             Err(error) => self.refused(&error, oracle, host, excuses)?,
         }
-        Ok(Turn::Done(String::new()))
+        Ok(Turn::Done)
     }
 
     /// Puts what was applied into the chains.
@@ -132,7 +125,7 @@ impl Client {
                     }
                 }
             }
-            Verb::Get | Verb::Exists | Verb::Scan | Verb::Flush => {
+            Verb::Get | Verb::Exists | Verb::Scan | Verb::Flush | Verb::Checkpoint => {
                 return Err(Violation::new(2, "WRITES", format!("{:?} has written", op.verb)));
             }
         }
@@ -143,7 +136,14 @@ impl Client {
     }
 
     /// What the engine made of a put of `key` just now, which follows from the version before, and the index confirms.
-    fn content(&self, old: Version, key: u32, number: u64, count: i64, host: &Host) -> Result<Content, Violation> {
+    fn content(
+        &self,
+        old: Version,
+        key: u32,
+        number: u64,
+        count: i64,
+        host: &Host,
+    ) -> Result<Content, Violation> {
         let now_ms = host.now_ms();
         let known = host.store().peek(&key_of(key));
         let next = |of: Content| if of.generation == u16::MAX { 1 } else { of.generation + 1 };
@@ -178,12 +178,16 @@ impl Client {
             Some(known) => {
                 let ends = known.expires_at.map_or(0, |at| at.0);
                 // The index rounds up to the second.
-                let rounds = (expires_ms == 0) == (ends == 0) && ends >= expires_ms && ends < expires_ms + 1000;
+                let rounds =
+                    (expires_ms == 0) == (ends == 0) && ends >= expires_ms && ends < expires_ms + 1000;
                 known.generation == generation && rounds
             }
         };
         let found = ends.iter().find_map(|&end| {
-            generations.iter().find(|&&generation| matches(generation, end)).map(|&generation| (generation, end))
+            generations
+                .iter()
+                .find(|&&generation| matches(generation, end))
+                .map(|&generation| (generation, end))
         });
         match found {
             Some((generation, expires_ms)) => {
@@ -208,7 +212,8 @@ impl Client {
         default: Durability,
     ) -> Result<(), Violation> {
         let (key, now_ms) = (self.op.keys[0], host.now_ms());
-        let live = |key: u32, seen: &Seen| oracle.check_live(key, seen, self.started_id, self.started_ms, now_ms);
+        let live =
+            |key: u32, seen: &Seen| oracle.check_live(key, seen, self.started_id, self.started_ms, now_ms);
         match answer {
             Answer::Read(seen) => live(key, seen)?,
             Answer::Known(known) => {
@@ -233,11 +238,16 @@ impl Client {
             Answer::Was(was) => {
                 let is_changed = self.applied.as_ref().is_some_and(|made| !made.is_empty());
                 if *was != is_changed {
-                    let story = format!("key {key}: {:?} says {was}, and has written {is_changed}", self.op.verb);
+                    let story =
+                        format!("key {key}: {:?} says {was}, and has written {is_changed}", self.op.verb);
                     return Err(Violation::new(1, "ANSWER", story));
                 }
                 if !was && !oracle.newest(key).may_be_gone(now_ms) {
-                    let story = format!("key {key}: {:?} found nothing, it is {:?}", self.op.verb, oracle.newest(key));
+                    let story = format!(
+                        "key {key}: {:?} found nothing, it is {:?}",
+                        self.op.verb,
+                        oracle.newest(key)
+                    );
                     return Err(Violation::new(1, "LOST", story));
                 }
             }
@@ -253,7 +263,13 @@ impl Client {
         Ok(())
     }
 
-    fn refused(&self, error: &Error, oracle: &Oracle, host: &Host, excuses: Excuses) -> Result<(), Violation> {
+    fn refused(
+        &self,
+        error: &Error,
+        oracle: &Oracle,
+        host: &Host,
+        excuses: Excuses,
+    ) -> Result<(), Violation> {
         let (key, now_ms) = (self.op.keys[0], host.now_ms());
         let old = oracle.newest(key);
         let is_right = match error {

@@ -11,7 +11,7 @@
 //! written is not possible without `unsafe` either, but that exists: its hash is compared.
 
 use super::faults::{Fault, Faults};
-use super::media::{Loose, Media};
+use super::media::{Loose, Media, Torn};
 use super::survival::Survival;
 use super::target::{Target, Targets};
 use aerolith_engine::device::{
@@ -110,7 +110,8 @@ struct SimDevice {
 pub fn mix(seed: u64, bytes: &[u8]) -> u64 {
     let fold = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23);
     let (words, rest) = bytes.as_chunks::<8>();
-    let hash = words.iter().fold(fold(seed, bytes.len() as u64), |hash, word| fold(hash, u64::from_le_bytes(*word)));
+    let hash =
+        words.iter().fold(fold(seed, bytes.len() as u64), |hash, word| fold(hash, u64::from_le_bytes(*word)));
     rest.iter().fold(hash, |hash, &byte| fold(hash, u64::from(byte)))
 }
 
@@ -203,9 +204,14 @@ impl Rack {
         let waiting = state.waiting.remove(at);
         if let Request::Write { data, range, .. } = &waiting.request {
             let now = mix(0, &data[range.clone()]);
-            assert_eq!(now, waiting.mark, "the buffer of write {} changed while it was in flight", waiting.number);
+            assert_eq!(
+                now, waiting.mark,
+                "the buffer of write {} changed while it was in flight",
+                waiting.number
+            );
         }
-        let answer = self.carry_out(&mut state, waiting.member, waiting.target, waiting.mark, waiting.request);
+        let answer =
+            self.carry_out(&mut state, waiting.member, waiting.target, waiting.mark, waiting.request);
         state.events = mix(state.events, &waiting.number.to_le_bytes());
         drop(state);
         waiting.completer.complete(answer);
@@ -218,7 +224,9 @@ impl Rack {
         loop {
             let state = self.state();
             let due = state.waiting.iter().enumerate().filter(|(_, waiting)| waiting.due_ms <= state.now_ms);
-            let Some((at, _)) = due.min_by_key(|(_, waiting)| (waiting.due_ms, waiting.number)) else { break };
+            let Some((at, _)) = due.min_by_key(|(_, waiting)| (waiting.due_ms, waiting.number)) else {
+                break;
+            };
             drop(state);
             self.complete(at);
             count += 1;
@@ -334,7 +342,8 @@ impl State {
         if target == Target::Read {
             return;
         }
-        let is_watched = self.watched.as_ref().is_some_and(|(at, moment)| *at == self.changes && moment.is_none());
+        let is_watched =
+            self.watched.as_ref().is_some_and(|(at, moment)| *at == self.changes && moment.is_none());
         if is_watched {
             let mut moment = self.moment();
             if let Some(loose) = loose_of(request) {
@@ -365,7 +374,13 @@ impl State {
         }
     }
 
-    fn apply(&mut self, member: usize, target: Target, mark: u64, request: &mut Request) -> Result<(), Cause> {
+    fn apply(
+        &mut self,
+        member: usize,
+        target: Target,
+        mark: u64,
+        request: &mut Request,
+    ) -> Result<(), Cause> {
         let error = Err(Cause::Os(libc::EIO));
         match request {
             Request::Read { offset, buffer } => {
@@ -389,7 +404,10 @@ impl State {
                     let part = match self.rng.random_range(0..3) {
                         0 => 0,
                         1 => range.len(),
-                        _ => self.rng.random_range(0..=range.len() / super::media::SECTOR) * super::media::SECTOR,
+                        _ => {
+                            self.rng.random_range(0..=range.len() / super::media::SECTOR)
+                                * super::media::SECTOR
+                        }
                     };
                     let durable = self.rng.random_bool(0.5);
                     let content = &data[range.start..range.start + part];
@@ -410,7 +428,14 @@ impl State {
     }
 
     /// A write that reports success, which it deserves unless the drive lies.
-    fn write(&mut self, member: usize, offset: u64, data: &Arc<AlignedBuffer>, range: Range<usize>, durable: bool) {
+    fn write(
+        &mut self,
+        member: usize,
+        offset: u64,
+        data: &Arc<AlignedBuffer>,
+        range: Range<usize>,
+        durable: bool,
+    ) {
         let content = &data[range];
         let media = &mut self.media[member];
         let mut old = vec![0; content.len()];
@@ -427,7 +452,8 @@ impl State {
             return;
         }
         let length = (end - start) as usize;
-        buffer[(start - offset) as usize..][..length].copy_from_slice(&old[(start - from) as usize..][..length]);
+        buffer[(start - offset) as usize..][..length]
+            .copy_from_slice(&old[(start - from) as usize..][..length]);
     }
 
     fn has_room(&mut self) -> bool {
@@ -447,15 +473,17 @@ fn loose_of(request: &Request) -> Option<Loose> {
 }
 
 impl Moment {
-    /// What is left if the power goes at this moment. `shear` also leaves a sector in flight unreadable or as garbage;
-    /// the second value says how many.
-    pub fn cut(&self, survival: Survival, shear: bool, rng: &mut StdRng) -> (Vec<Media>, usize) {
+    /// What is left if the power goes at this moment, and what that tore. `shear` also leaves a sector in flight
+    /// unreadable or as garbage.
+    pub fn cut(&self, survival: Survival, shear: bool, rng: &mut StdRng) -> (Vec<Media>, Torn) {
         let mut media = self.media.clone();
-        let mut shorn = 0;
+        let mut all = Torn::default();
         for (media, in_flight) in media.iter_mut().zip(&self.in_flight) {
-            shorn += media.cut(in_flight, survival, shear && shorn == 0, rng);
+            let torn = media.cut(in_flight, survival, shear && all.sectors == 0, rng);
+            all.writes += torn.writes;
+            all.sectors += torn.sectors;
         }
-        (media, shorn)
+        (media, all)
     }
 
     /// What the next process finds if this one is killed: nothing is lost, and nothing became durable.

@@ -35,27 +35,12 @@ pub enum Fault {
     Unreadable,
     /// A read gives what was there before, once.
     StaleRead,
-    /// A sector is left half written by a power cut.
-    Shorn,
 }
 
 impl Fault {
-    /// All kinds.
-    pub const EACH: [Fault; 13] = [
-        Fault::ReadOnce,
-        Fault::WriteError,
-        Fault::FlushError,
-        Fault::NoRoom,
-        Fault::Slow,
-        Fault::Stuck,
-        Fault::LostWrite,
-        Fault::Misdirected,
-        Fault::BitRot,
-        Fault::SectorRot,
-        Fault::Unreadable,
-        Fault::StaleRead,
-        Fault::Shorn,
-    ];
+    /// Those that a life of class C meets.
+    pub const OF_CRASHES: [Fault; 6] =
+        [Fault::ReadOnce, Fault::WriteError, Fault::FlushError, Fault::NoRoom, Fault::Slow, Fault::Stuck];
 }
 
 /// What may go wrong in one life.

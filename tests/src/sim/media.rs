@@ -44,6 +44,15 @@ pub struct Loose {
     pub durable: bool,
 }
 
+/// What a cut broke.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Torn {
+    /// Writes of which a part was kept.
+    pub writes: usize,
+    /// Sectors that are garbage or unreadable.
+    pub sectors: usize,
+}
+
 /// The state of one device.
 #[derive(Clone)]
 pub struct Media {
@@ -179,8 +188,8 @@ impl Media {
     }
 
     /// The power goes while `in_flight` is on its way. `shear`: a sector in flight may be left as garbage or
-    /// unreadable. Returns how many sectors were.
-    pub fn cut(&mut self, in_flight: &[Loose], survival: Survival, shear: bool, rng: &mut StdRng) -> usize {
+    /// unreadable.
+    pub fn cut(&mut self, in_flight: &[Loose], survival: Survival, shear: bool, rng: &mut StdRng) -> Torn {
         // Cached versions, gathered into the writes that brought them.
         let mut cached: BTreeMap<u64, Vec<(usize, Cached)>> = BTreeMap::new();
         for (sector, versions) in std::mem::take(&mut self.cache) {
@@ -194,8 +203,9 @@ impl Media {
             .map(|loose| Uncertain { first: loose.offset / SECTOR, count: loose.content.len() / SECTOR });
         let uncertain: Vec<Uncertain> = of_cache.chain(of_flight).collect();
         if uncertain.is_empty() {
-            return 0;
+            return Torn::default();
         }
+        let mut torn = Torn::default();
         let mut kept = survival.choose(&uncertain, rng).into_iter();
         for sectors in cached.into_values() {
             for ((sector, version), _) in
@@ -210,7 +220,9 @@ impl Media {
         }
         for loose in in_flight {
             let first = loose.offset / SECTOR;
-            for (i, _) in kept.next().unwrap_or_default().into_iter().enumerate().filter(|(_, kept)| *kept) {
+            let kept = kept.next().unwrap_or_default();
+            torn.writes += usize::from(kept.contains(&true) && kept.contains(&false));
+            for (i, _) in kept.into_iter().enumerate().filter(|(_, kept)| *kept) {
                 let is_lasting =
                     loose.durable || self.converted.as_ref().is_none_or(|converted| converted[first + i]);
                 if is_lasting {
@@ -220,7 +232,8 @@ impl Media {
                 }
             }
         }
-        if shear { self.shear(in_flight, rng) } else { 0 }
+        torn.sectors = if shear { self.shear(in_flight, rng) } else { 0 };
+        torn
     }
 
     /// One sector on its way is neither what it was nor what it was to be.

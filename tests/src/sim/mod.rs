@@ -1,6 +1,8 @@
 //! The simulated world: one thread and one seed live a whole life, and every crash in it is checked.
 //!
 //! ```text
+//! run.rs       many lives on all cores, and what they add up to
+//! image.rs     one image opened in every way and held against the oracle
 //! life.rs      runs, cuts, kills and recoveries in a chain: the one who draws
 //! host.rs      an engine on a rack, opened, read out whole, dropped
 //! client.rs    operations under way, and what the oracle learns of them
@@ -20,9 +22,11 @@ pub mod coverage;
 pub mod device;
 pub mod faults;
 pub mod host;
+pub mod image;
 pub mod life;
 pub mod media;
 pub mod oracle;
+pub mod run;
 pub mod survival;
 pub mod target;
 pub mod version;

@@ -58,8 +58,7 @@ pub struct Chain {
 
 impl Default for Chain {
     fn default() -> Self {
-        let unborn =
-            Version { id: 0, kind: Kind::Unborn, content: None, accepted_ms: 0, has_lapsed: false };
+        let unborn = Version { id: 0, kind: Kind::Unborn, content: None, accepted_ms: 0, has_lapsed: false };
         Chain { versions: vec![unborn], floor: 0, excluded: Vec::new() }
     }
 }
@@ -106,13 +105,17 @@ impl Chain {
     fn objection(&self, key: u32, seen: &Seen, now_ms: u64) -> Violation {
         let floor = self.versions[self.floor];
         let same = |version: &&Version, content: &Content| {
-            version.content.is_some_and(|of| of.number == content.number && of.generation == content.generation)
+            version
+                .content
+                .is_some_and(|of| of.number == content.number && of.generation == content.generation)
         };
         let (rule, name) = match seen {
             Seen::Garbage(_) => (2, "GARBAGE"),
             Seen::Refused(_) => (2, "REFUSED"),
             Seen::Absent => (1, "LOST"),
-            Seen::Present(content) if content.expires_ms != 0 && content.expires_ms <= now_ms => (5, "EXPIRED"),
+            Seen::Present(content) if content.expires_ms != 0 && content.expires_ms <= now_ms => {
+                (5, "EXPIRED")
+            }
             Seen::Present(content) => {
                 let older = self.versions[..self.floor].iter().any(|version| same(&version, content));
                 let excluded = self.excluded.iter().any(|version| same(&version, content));
@@ -187,8 +190,7 @@ impl Oracle {
 
     /// A set, or all, is empty from now on. Returns the versions that say so.
     pub fn truncate(&mut self, set: Option<&str>, mono_ms: u64) -> Vec<(u32, u64)> {
-        let keys: Vec<u32> =
-            self.keys().filter(|&key| set.is_none_or(|set| set_of(key) == set)).collect();
+        let keys: Vec<u32> = self.keys().filter(|&key| set.is_none_or(|set| set_of(key) == set)).collect();
         let members: Vec<_> =
             keys.into_iter().map(|key| (key, self.accept(key, Kind::Truncate, None, mono_ms))).collect();
         self.groups.push(members.clone());
@@ -226,6 +228,16 @@ impl Oracle {
         }
     }
 
+    /// All that is known of a key.
+    pub fn tell(&self, key: u32, seen: &Seen, now_ms: u64) -> String {
+        self.chains.get(&key).map_or_else(String::new, |chain| chain.story(key, seen, now_ms))
+    }
+
+    /// Whether `key` may be there or not, because the wall clock was set back below an end that had passed.
+    pub fn has_lapsed(&self, key: u32) -> bool {
+        self.chains.get(&key).is_some_and(|chain| chain.versions.iter().any(|version| version.has_lapsed))
+    }
+
     /// The id of the version that was accepted last.
     pub fn last_id(&self) -> u64 {
         self.next_id
@@ -245,7 +257,11 @@ impl Oracle {
         let first = chain.versions.iter().rposition(|version| version.id <= started).unwrap_or(0);
         // The clock may have passed a void-time while the reading was under way.
         let fits = |version: &Version| version.allows(seen, then_ms) || version.allows(seen, now_ms);
-        if chain.versions[first..].iter().any(fits) { Ok(()) } else { Err(chain.objection(key, seen, now_ms)) }
+        if chain.versions[first..].iter().any(fits) {
+            Ok(())
+        } else {
+            Err(chain.objection(key, seen, now_ms))
+        }
     }
 
     /// Checks what was read of every key after a recovery, and takes it as the truth from then on.
@@ -267,7 +283,8 @@ impl Oracle {
             let is_there = group.iter().find(|(key, id)| of(key) == (*id, *id));
             let is_missing = group.iter().find(|(key, id)| of(key).1 < *id);
             if let (Some((there, _)), Some((missing, _))) = (is_there, is_missing) {
-                let tell = |key: &u32| self.chains[key].story(*key, found.get(key).unwrap_or(&Seen::Absent), now_ms);
+                let tell =
+                    |key: &u32| self.chains[key].story(*key, found.get(key).unwrap_or(&Seen::Absent), now_ms);
                 let story = format!("group {group:?}: {}; but {}", tell(there), tell(missing));
                 return Err(Violation::new(4, "TORN GROUP", story));
             }

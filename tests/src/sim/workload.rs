@@ -40,6 +40,8 @@ pub enum Verb {
     Scan,
     /// Waits until everything accepted is durable.
     Flush,
+    /// Asks for a checkpoint.
+    Checkpoint,
 }
 
 /// What an update decided for one key.
@@ -123,6 +125,7 @@ impl Workload {
             (Verb::Truncate, few(rng, 1)),
             (Verb::Scan, 1),
             (Verb::Flush, few(rng, 3)),
+            (Verb::Checkpoint, few(rng, 2)),
         ];
         Workload {
             seed,
@@ -182,7 +185,8 @@ impl Workload {
             ..WritePolicy::default()
         };
         if rng.random_range(0..100) < self.ttl_percent {
-            let ms = if rng.random_bool(0.3) { rng.random_range(1..500) } else { rng.random_range(500..20_000) };
+            let ms =
+                if rng.random_bool(0.3) { rng.random_range(1..500) } else { rng.random_range(500..20_000) };
             policy.ttl = match rng.random_range(0..4) {
                 0 => Ttl::Keep,
                 1 => Ttl::At(now.plus(Duration::from_millis(ms))),
@@ -253,9 +257,12 @@ async fn carry_out(op: Op, seed: u64, store: AsyncNamespace) -> Result<Answer, E
         }
         Verb::Get => read(&store, seed, op.keys[0]).await.map(Answer::Read),
         Verb::Exists => store.exists(&key).await.map(Answer::Known),
-        Verb::Truncate => store.truncate(Some(super::version::set_of(op.keys[0]))).await.map(|()| Answer::Done),
+        Verb::Truncate => {
+            store.truncate(Some(super::version::set_of(op.keys[0]))).await.map(|()| Answer::Done)
+        }
         Verb::Scan => walk(&store, seed).await.map(Answer::Walked),
         Verb::Flush => store.flush().await.map(|()| Answer::Done),
+        Verb::Checkpoint => store.checkpoint().await.map(|_| Answer::Done),
     }
 }
 
@@ -292,7 +299,10 @@ pub async fn walk(store: &AsyncNamespace, seed: u64) -> Result<Vec<(Option<u32>,
         let page = store.scan(point, None, 4096).await?;
         for record in &page.records {
             let key = number_of(record);
-            found.push((key, key.map_or(Seen::Garbage("no user key".into()), |key| seen_of(seed, key, record))));
+            found.push((
+                key,
+                key.map_or(Seen::Garbage("no user key".into()), |key| seen_of(seed, key, record)),
+            ));
         }
         found.extend(page.errors.iter().map(|error| (None, Seen::Refused(error.to_string()))));
         from = page.next;
