@@ -19,7 +19,8 @@ use std::sync::atomic::Ordering;
 
 enum Attempt<E> {
     Done(Vec<Updated>, Option<Receipt>),
-    Fetch(Vec<Found>),
+    /// What these targets stand for must be read first; what was read for the others has been put back.
+    Fetch(Vec<(usize, Found)>),
     NoBlock,
     Failed(E),
 }
@@ -42,9 +43,9 @@ impl Core {
         let mut fetched: Fetched = keys.iter().map(|_| None).collect();
         let (updated, receipt) = loop {
             let turn = self.gate.turn();
-            match self.try_update_many(&targets, std::mem::take(&mut fetched), needs_records, &mut change) {
+            match self.try_update_many(&targets, &mut fetched, needs_records, &mut change) {
                 Attempt::Done(updated, receipt) => break (updated, receipt),
-                Attempt::Fetch(missing) => fetched = self.fetch_all(&targets, &missing).await?,
+                Attempt::Fetch(missing) => self.fetch_all(&targets, &missing, &mut fetched).await?,
                 Attempt::NoBlock => self.wait_for_space(turn).await?,
                 Attempt::Failed(error) => return Err(error),
             }
@@ -63,28 +64,24 @@ impl Core {
     }
 
     /// Fetches the versions in `missing`, all reads in flight at once.
-    async fn fetch_all(&self, targets: &[Target<'_>], missing: &[Found]) -> Result<Fetched> {
-        let started: Vec<_> = targets
-            .iter()
-            .map(|target| {
-                let found = missing.iter().find(|found| found.entry.tag() == target.wanted.tag)?;
-                Some((*found, self.read_device(found)))
-            })
-            .collect();
-        let mut fetched = Vec::with_capacity(started.len());
-        for (target, read) in targets.iter().zip(started) {
-            fetched.push(match read {
-                Some((found, read)) => self.receive(&target.wanted, &found, read).await?.map(|r| (found, r)),
-                None => None,
-            });
+    async fn fetch_all(
+        &self,
+        targets: &[Target<'_>],
+        missing: &[(usize, Found)],
+        fetched: &mut Fetched,
+    ) -> Result<()> {
+        let started: Vec<_> = missing.iter().map(|(_, found)| self.read_device(found)).collect();
+        for ((i, found), read) in missing.iter().zip(started) {
+            fetched[*i] =
+                self.receive(&targets[*i].wanted, found, read).await?.map(|record| (*found, record));
         }
-        Ok(fetched)
+        Ok(())
     }
 
     fn try_update_many<E: From<Error>>(
         &self,
         targets: &[Target<'_>],
-        mut fetched: Fetched,
+        fetched: &mut Fetched,
         needs_records: bool,
         change: &mut impl FnMut(&[Option<Record>]) -> Result<Vec<Outcome>, E>,
     ) -> Attempt<E> {
@@ -96,13 +93,19 @@ impl Core {
         if needs_records {
             for (i, target) in targets.iter().enumerate() {
                 let partition = partition_of(&mut partitions, target.wanted.partition);
-                let fetched = fetched.get_mut(i).and_then(Option::take);
-                match self.current_record(partition, &target.wanted, fetched, now) {
+                match self.current_record(partition, &target.wanted, fetched[i].take(), now) {
                     Ok(record) => records.push(record),
-                    Err(found) => missing.push(found),
+                    Err(found) => {
+                        missing.push((i, found));
+                        records.push(None);
+                    }
                 }
             }
             if !missing.is_empty() {
+                // Else two records that change now and then could take turns in being fetched for ever.
+                for (fetched, record) in fetched.iter_mut().zip(records) {
+                    *fetched = record.and_then(|record| record.place().map(|place| (place, record)));
+                }
                 return Attempt::Fetch(missing);
             }
         }
