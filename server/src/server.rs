@@ -52,14 +52,7 @@ impl Server {
     /// `None` takes what the settings say, where port 0 is off.
     pub fn start_at(config: Config, redis_at: Option<SocketAddr>) -> Result<Server, ServerError> {
         config.check()?;
-        let store = Store::open(&StoreConfig {
-            data_dir: config.data_dir.clone(),
-            size: config.size.0,
-            cache: config.cache.0,
-            write_cache: config.write_cache.0,
-            durability: config.durability,
-            set: config.redis_set.clone(),
-        })?;
+        let store = Store::open(&StoreConfig::of(&config))?;
         let configured = (config.redis_port != 0).then(|| SocketAddr::new(config.bind, config.redis_port));
         let shared = Arc::new(Shared::new(config, store));
         let mut server = Server { shared, redis_addr: None, threads: Vec::new() };

@@ -4,6 +4,7 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::counters::{Counter, Counters};
 use crate::limits::Limits;
+use crate::redis::durable::BackgroundSave;
 use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -25,6 +26,11 @@ pub(crate) struct Shared {
     /// Connections turned away at the cap. Touched by the acceptor alone.
     pub(crate) rejected: Counter,
     pub(crate) started: Instant,
+    /// The same as a time of day, in milliseconds since the Unix epoch.
+    pub(crate) started_ms: u64,
+    /// Connections in the middle of a command that may wait for long.
+    pub(crate) blocked: AtomicUsize,
+    pub(crate) background_save: BackgroundSave,
     /// 40 hexadecimal digits that name this run of the server.
     pub(crate) run_id: String,
     pub(crate) port: std::sync::atomic::AtomicU16,
@@ -45,6 +51,9 @@ impl Shared {
             counters: (0..workers).map(|_| Arc::new(Counters::new())).collect(),
             rejected: Counter::default(),
             started: Instant::now(),
+            started_ms: crate::clock::unix_ms(),
+            blocked: AtomicUsize::new(0),
+            background_save: BackgroundSave::default(),
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             port: std::sync::atomic::AtomicU16::new(0),
             stop: watch::Sender::new(false),

@@ -5,6 +5,7 @@
 use super::command::Done;
 use super::command_table::COMMANDS;
 use super::connection_commands::REDIS_VERSION;
+use super::durable::last_save_s;
 use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
@@ -76,7 +77,7 @@ fn clients(shared: &Shared, out: &mut String) {
     line(out, "connected_clients", shared.clients.count());
     line(out, "cluster_connections", 0);
     line(out, "maxclients", shared.max_connections.load(Relaxed));
-    line(out, "blocked_clients", 0);
+    line(out, "blocked_clients", shared.blocked.load(Relaxed));
     line(out, "tracking_clients", 0);
     line(out, "pubsub_clients", 0);
     line(out, "watching_clients", 0);
@@ -97,12 +98,18 @@ fn memory(shared: &Shared, out: &mut String) {
 fn persistence(shared: &Shared, out: &mut String) {
     line(out, "loading", 0);
     line(out, "async_loading", 0);
-    line(out, "rdb_changes_since_last_save", 0);
-    line(out, "rdb_bgsave_in_progress", 0);
-    line(out, "rdb_last_bgsave_status", "ok");
+    let store = shared.store.stats();
+    let status = |is_well| if is_well { "ok" } else { "err" };
+    let save = &shared.background_save;
+    let is_saving = save.is_running.load(Relaxed) || store.is_writing_checkpoint;
+    line(out, "rdb_bgsave_in_progress", u8::from(is_saving));
+    line(out, "rdb_last_save_time", last_save_s(shared, store.checkpoint_written_ms));
+    line(out, "rdb_last_bgsave_status", status(!save.has_failed.load(Relaxed)));
     line(out, "aof_enabled", 1);
     line(out, "aof_rewrite_in_progress", 0);
-    line(out, "aof_last_write_status", "ok");
+    line(out, "aof_last_write_status", status(store.failed_devices == 0));
+    line(out, "aerolith_checkpoint_id", store.checkpoint_id);
+    line(out, "aerolith_checkpoint_entries", store.checkpoint_entries);
     line(out, "aerolith_durability", format_args!("{:?}", shared.config.durability));
 }
 

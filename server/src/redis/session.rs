@@ -4,19 +4,24 @@
 //! number of words, and calls the handler; a command that may wait runs when everything before it has been
 //! told. The records that read-modify-write commands of the batch will need are read ahead, all at once.
 
-use super::command::{Command, Done, Handler, find};
+use super::command::{Command, Done, Flag, Handler, Running, find};
 use super::command_table::COMMANDS;
 use super::error::{CommandError, shown};
 use super::output::Output;
 use super::parser::{Args, Parser};
+use super::reply::Reply;
 use super::turn::Turn;
 use crate::clients::Client;
 use crate::counters::Counters;
+use crate::limits::BLOCKED_GLANCE;
 use crate::shared::Shared;
 use crate::store::{Ahead, Outcome, Record, Store, StoreError};
+use futures_util::poll;
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Instant;
 
 /// The state of one connection that handlers see.
@@ -130,6 +135,15 @@ async fn run_one<'a>(
             turn.set_resp3(session.resp3);
             done
         }
+        Handler::Later(handler) if command.flags.contains(&Flag::Blocking) => {
+            turn.settle().await?;
+            let mut reply = Reply { resp3: session.resp3, bytes: Vec::new() };
+            let done = run_blocking(session, handler(session, args, &mut reply), turn.output).await?;
+            if done.is_ok() {
+                turn.output.reply.bytes.extend_from_slice(&reply.bytes);
+            }
+            done
+        }
         Handler::Later(handler) => {
             turn.settle().await?;
             let reply = &mut turn.output.reply;
@@ -141,6 +155,45 @@ async fn run_one<'a>(
             done
         }
     })
+}
+
+/// Runs a command that may wait for long: until its client has gone or the server stops. The replies to the commands
+/// before it are sent first.
+async fn run_blocking(session: &Session, mut running: Running<'_>, output: &mut Output) -> io::Result<Done> {
+    if let Poll::Ready(done) = poll!(running.as_mut()) {
+        return Ok(done);
+    }
+    let _blocked = Blocked::new(&session.shared);
+    output.flush().await?;
+    let abandoned = async {
+        loop {
+            // Data of the next commands may lie unread on the socket, so that there is no event to wait for.
+            tokio::time::sleep(BLOCKED_GLANCE).await;
+            if *session.shared.stop.borrow() || output.has_hung_up().await {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        done = running => Ok(done),
+        () = abandoned => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
+}
+
+/// Counts a connection as blocked for as long as this lives.
+struct Blocked<'a>(&'a Shared);
+
+impl Blocked<'_> {
+    fn new(shared: &Shared) -> Blocked<'_> {
+        shared.blocked.fetch_add(1, Relaxed);
+        Blocked(shared)
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.blocked.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Starts the device reads that the batch's read-modify-write commands will need.

@@ -61,7 +61,8 @@ impl Aerolithd {
         let name = format!("aerolithd-{}-{}.log", std::process::id(), LOGS.fetch_add(1, Ordering::Relaxed));
         let log = std::env::temp_dir().join(name);
         let child = Command::new(env!("CARGO_BIN_EXE_aerolithd"))
-            .args(["--redis-port", &port.to_string(), "--threads", "2", "--data-dir"])
+            .args(if args.contains(&"--threads") { &[][..] } else { &["--threads", "2"] })
+            .args(["--redis-port", &port.to_string(), "--data-dir"])
             .arg(data)
             .args(args)
             .stderr(File::create(&log).unwrap())
