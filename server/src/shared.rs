@@ -4,8 +4,8 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::counters::{Counter, Counters};
 use crate::limits::Limits;
+use crate::opening::Opening;
 use crate::redis::durable::BackgroundSave;
-use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
@@ -19,7 +19,8 @@ pub(crate) struct Shared {
     pub(crate) max_connections: AtomicUsize,
     /// CONFIG SET timeout changes it; 0 is never.
     pub(crate) idle_timeout_ms: AtomicU64,
-    pub(crate) store: Store,
+    /// The data, or how far it is.
+    pub(crate) opening: Opening,
     pub(crate) clients: Clients,
     /// One for each worker.
     pub(crate) counters: Vec<Arc<Counters>>,
@@ -39,14 +40,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, store: Store) -> Shared {
+    pub(crate) fn new(config: Config, opening: Opening) -> Shared {
         let limits = Limits::of(&config);
         let workers = config.threads;
         Shared {
             max_connections: AtomicUsize::new(limits.max_connections),
             idle_timeout_ms: AtomicU64::new(config.idle_timeout_s * 1000),
             limits,
-            store,
+            opening,
             clients: Clients::default(),
             counters: (0..workers).map(|_| Arc::new(Counters::new())).collect(),
             rejected: Counter::default(),

@@ -277,8 +277,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the data; errors say which file and what to do.
-    pub fn open(config: &StoreConfig) -> Result<Store, StoreError> {
+    /// Opens the data; errors say which file and what to do. `progress` tells how far it is and can call it off.
+    pub fn open(config: &StoreConfig, progress: Arc<engine::OpenProgress>) -> Result<Store, StoreError> {
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).map_err(|error| StoreError {
             code: "ERR",
@@ -287,16 +287,21 @@ impl Store {
         Store::with_device(
             config,
             engine::DeviceConfig::Path { path: dir.join(DATA_FILE), size: config.size },
+            progress,
         )
     }
 
     /// The same in RAM only, for tests.
     #[doc(hidden)]
     pub fn in_memory(config: &StoreConfig) -> Result<Store, StoreError> {
-        Store::with_device(config, engine::DeviceConfig::Memory { size: config.size })
+        Store::with_device(config, engine::DeviceConfig::Memory { size: config.size }, Arc::default())
     }
 
-    fn with_device(config: &StoreConfig, device: engine::DeviceConfig) -> Result<Store, StoreError> {
+    fn with_device(
+        config: &StoreConfig,
+        device: engine::DeviceConfig,
+        progress: Arc<engine::OpenProgress>,
+    ) -> Result<Store, StoreError> {
         let namespace = engine::NamespaceConfig {
             name: NAMESPACE.into(),
             devices: vec![device],
@@ -310,7 +315,10 @@ impl Store {
             checkpoint_period: config.checkpoint_period,
             ..engine::NamespaceConfig::default()
         };
-        let engine = engine::Engine::open(engine::Config::of(namespace))?;
+        let engine = engine::Engine::open(engine::Config {
+            progress: Some(progress),
+            ..engine::Config::of(namespace)
+        })?;
         let namespace = engine.namespace(NAMESPACE)?.to_async();
         Ok(Store { namespace, set: config.set.as_str().into(), engine: Arc::new(engine) })
     }

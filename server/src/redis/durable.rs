@@ -43,7 +43,7 @@ pub(super) async fn waitaof<'a>(session: &'a Session, args: Args<'a>, reply: &'a
     let replicas = canonical_integer(args.at(2)).filter(|replicas| *replicas >= 0);
     let replicas = replicas.ok_or(CommandError::of("ERR value is out of range, must be positive"))?;
     let timeout = timeout(session, args.at(3))?;
-    let mut flush = pin!(session.store.flush());
+    let mut flush = pin!(session.store().flush());
     let mut local: Option<Result<(), StoreError>> = match poll!(flush.as_mut()) {
         Poll::Ready(done) => Some(done),
         Poll::Pending => None,
@@ -111,7 +111,7 @@ pub(super) async fn save<'a>(session: &'a Session, _: Args<'a>, reply: &'a mut R
     if session.shared.background_save.is_running.load(Relaxed) {
         return Err(IN_PROGRESS);
     }
-    if !session.store.checkpoint().await? {
+    if !session.store().checkpoint().await? {
         return Err(NO_ROOM);
     }
     reply.ok();
@@ -127,7 +127,7 @@ pub(super) fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut Reply) -
         return Err(IN_PROGRESS);
     }
     let running = Running(session.shared.clone());
-    let store = session.store.clone();
+    let store = session.store().clone();
     tokio::spawn(async move {
         let saved = store.checkpoint().await;
         running.0.background_save.has_failed.store(!matches!(saved, Ok(true)), Relaxed);
@@ -151,7 +151,8 @@ impl Drop for Running {
 }
 
 pub(super) fn lastsave(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Done {
-    reply.count(last_save_s(&session.shared, session.store.stats().checkpoint_written_ms));
+    let written_ms = session.shared.opening.store().map_or(0, |store| store.stats().checkpoint_written_ms);
+    reply.count(last_save_s(&session.shared, written_ms));
     Ok(())
 }
 

@@ -26,7 +26,8 @@ use std::time::Instant;
 
 /// The state of one connection that handlers see.
 pub(crate) struct Session {
-    pub(crate) store: Store,
+    /// A handle of its own; none while the data is being opened.
+    store: Option<Store>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) client: Arc<Client>,
     /// The worker's own figures.
@@ -42,7 +43,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>, counters: Arc<Counters>) -> Session {
-        let store = shared.store.clone();
+        let store = shared.opening.store().cloned();
         Session {
             store,
             shared,
@@ -55,6 +56,11 @@ impl Session {
         }
     }
 
+    /// The data. Only for commands without the flag `loading`: the others also run before it is there.
+    pub(crate) fn store(&self) -> &Store {
+        self.store.as_ref().expect("commands that use the data are refused until it is there")
+    }
+
     /// Reads a record and replaces it by what `change` makes of it, atomically.
     pub(crate) async fn update<'a, T>(
         &self,
@@ -63,7 +69,7 @@ impl Session {
     ) -> Result<T, StoreError> {
         // Taken out for the time of the call: nothing else of this connection runs meanwhile.
         let mut ahead = self.ahead.take();
-        let done = self.store.update(key, &mut ahead, change).await;
+        let done = self.store().update(key, &mut ahead, change).await;
         self.ahead.replace(ahead);
         done
     }
@@ -78,6 +84,9 @@ pub(crate) async fn run_batch(
 ) -> io::Result<()> {
     session.now_ms = crate::clock::unix_ms();
     let count = parser.batch_len();
+    if session.store.is_none() {
+        session.store = session.shared.opening.store().cloned();
+    }
     session.ahead.replace(read_ahead(session, parser, buffer));
     let mut turn = Turn::new(output, session.store.clone(), session.now_ms);
     let mut clock = Instant::now();
@@ -119,6 +128,9 @@ async fn run_one<'a>(
 ) -> io::Result<Done> {
     if !command.takes(args.len()) {
         return Ok(Err(CommandError::wrong_arguments(command.name)));
+    }
+    if session.store.is_none() && !command.flags.contains(&Flag::Loading) {
+        return Ok(Err(CommandError::LOADING));
     }
     Ok(match command.handler {
         Handler::Read(handler) => handler(args, turn),
@@ -199,6 +211,7 @@ impl Drop for Blocked<'_> {
 /// Starts the device reads that the batch's read-modify-write commands will need.
 fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Ahead {
     let mut ahead = Ahead::default();
+    let Some(store) = &session.store else { return ahead };
     if parser.batch_len() < 2 {
         return ahead;
     }
@@ -209,7 +222,7 @@ fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Ahead {
             && let Some(key) = args.get(command.keys.0)
             && ahead.count() < session.shared.limits.reads_in_flight
             && ahead.size() < session.shared.limits.output_mark
-            && let Some(read) = session.store.prefetch(key)
+            && let Some(read) = store.prefetch(key)
         {
             ahead.push(read);
         }

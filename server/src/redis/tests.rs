@@ -9,6 +9,7 @@ use super::session::{Session, run_batch};
 use crate::clients::Client;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::opening::Opening;
 use crate::shared::Shared;
 use crate::store::{Store, StoreConfig};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ impl Rig {
 
     pub(super) fn with(config: Config) -> Rig {
         let store = Store::in_memory(&StoreConfig::of(&config));
-        let shared = Arc::new(Shared::new(config, store.unwrap()));
+        let shared = Arc::new(Shared::new(config, Opening::done(store.unwrap())));
         let address = "127.0.0.1:1".parse().unwrap();
         let client = Arc::new(Client::new(shared.clients.next_id(), address, address));
         assert!(shared.clients.admit(&client, 1));
@@ -46,7 +47,7 @@ impl Rig {
 
     /// Puts a value that is not a Redis string.
     pub(super) fn put_list(&mut self, key: &[u8]) {
-        self.runtime.block_on(self.session.store.put_list(key)).unwrap();
+        self.runtime.block_on(self.session.store().put_list(key)).unwrap();
     }
 
     /// Lets the background save come to its end.
