@@ -120,6 +120,10 @@ settings! {
     write_cache: ByteSize = ByteSize(64 << 20);
     /// When a write is acknowledged: relaxed (in RAM, on the device within a second) or group (on the device).
     durability: Durability = Durability::Relaxed;
+    /// How long a relaxed write may wait in RAM before it is written to the device, in milliseconds.
+    flush_max_ms: u64 = 1000;
+    /// How often the index is written to the device so that the next start is short, in milliseconds; 0 is only when asked for.
+    checkpoint_period_ms: u64 = 60_000;
     /// Port for Redis clients; 0 is off.
     redis_port: u16 = 6379;
     /// The set in which Redis keys live.
@@ -206,6 +210,13 @@ impl Config {
                 "refusing to listen on {}: there is no authentication yet, so anyone who reaches this port can \
                  read and change all data; listen on loopback, or accept that with --insecure",
                 self.bind
+            )
+        } else if self.flush_max_ms == 0 || self.flush_max_ms > 60_000 {
+            format!("flush-max-ms = {}: between 1 and 60000 are possible", self.flush_max_ms)
+        } else if self.checkpoint_period_ms > 86_400_000 {
+            let period = self.checkpoint_period_ms;
+            format!(
+                "checkpoint-period-ms = {period}: at most 86400000 (a day) are possible; 0 is only when asked for"
             )
         } else if self.threads == 0 || self.threads > 1024 {
             format!("threads = {}: between 1 and 1024 are possible", self.threads)

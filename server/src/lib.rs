@@ -6,6 +6,8 @@
 //!                    store  <──────────────── one call a command ─────────┘
 //! ```
 //!
+//! The ports open at once; the data is opened meanwhile, by `opening`.
+//!
 //! One worker thread a core, each with a single-threaded runtime; a connection never leaves its worker. The
 //! protocol's room is `redis`; it knows nothing of sockets but its connection and its output, and nothing of
 //! the engine but [`store`]. What a client may take is bounded in `limits`.
@@ -22,6 +24,7 @@ pub mod config;
 mod counters;
 mod limits;
 mod listener;
+mod opening;
 mod redis;
 pub mod ring_pump;
 mod server;

@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::redis::parser::ParserLimits;
+use std::time::Duration;
 
 /// A connection's read buffer to begin with, and how far it grows ahead of the bytes that have come.
 pub(crate) const READ_STEP: usize = 16 << 10;
@@ -22,6 +23,8 @@ pub(crate) const HANDOVER_QUEUE: usize = 256;
 const INGEST_MIN_RATE: u64 = 4 << 10;
 /// How long a shutdown waits for commands that are running.
 pub(crate) const DRAIN_MS: u64 = 10_000;
+/// How often a connection that is blocked in a command looks whether its client or the server has gone.
+pub(crate) const BLOCKED_GLANCE: Duration = Duration::from_millis(250);
 /// After a protocol error, how long and how much is read on, so that the client sees the error and not a reset.
 pub(crate) const LINGER_MS: u64 = 500;
 /// See [`LINGER_MS`].

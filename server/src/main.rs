@@ -7,6 +7,7 @@
 use aerolith_server::{Config, ConfigError, Server, ServerError};
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -46,22 +47,30 @@ fn main() -> ExitCode {
 fn run(config: &Config) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ServerError::Thread)?;
-    let reason = runtime.block_on(async {
+    let server = runtime.block_on(async {
         // Caught before the ports open: a signal right after the start must not lose anything either.
         let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Thread)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Thread)?;
-        let server = Server::start(config.clone())?;
+        let server = Server::begin(config.clone(), None, Arc::default())?;
         banner(config, &server);
         let reason = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
             _ = server.shutdown_requested() => "SHUTDOWN",
+            () = failed(&server) => return Ok::<_, ServerError>(server),
         };
-        Ok::<_, ServerError>((reason, server))
-    });
-    let (reason, server) = reason?;
-    tracing::info!("{reason}: finishing running commands, flushing");
+        tracing::info!("{reason}: finishing running commands, flushing");
+        Ok(server)
+    })?;
     server.stop()
+}
+
+/// Resolves when it is certain that there will be no data, and only then.
+async fn failed(server: &Server) {
+    if server.opened().await {
+        tracing::info!("ready: the data is there");
+        std::future::pending::<()>().await;
+    }
 }
 
 fn banner(config: &Config, server: &Server) {

@@ -1,13 +1,16 @@
 //! A whole server: store, listeners and workers, started and stopped as one.
 //!
-//! [`Server::start`] returns when the ports are open. [`Server::stop`], SIGTERM, SIGINT and the SHUTDOWN command
+//! [`Server::begin`] returns when the ports are open; the data is opened meanwhile (see [`opening`](crate::opening)). [`Server::stop`], SIGTERM, SIGINT and the SHUTDOWN command
 //! all end it the same way: accept no more, finish the commands that run, flush the store.
 
 use crate::config::Config;
 use crate::limits::HANDOVER_QUEUE;
+use crate::opening::{Opening, State};
 use crate::shared::Shared;
-use crate::store::{Store, StoreConfig, StoreError};
+use crate::store::{StoreConfig, StoreError};
+use crate::worker::Arrival;
 use crate::{listener, worker};
+use aerolith_engine::OpenProgress;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,22 +51,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the data and the ports and starts the workers. Port 0 in `redis_at` takes a free one, for tests;
-    /// `None` takes what the settings say, where port 0 is off.
-    pub fn start_at(config: Config, redis_at: Option<SocketAddr>) -> Result<Server, ServerError> {
+    /// Opens the ports, starts the workers, and begins to open the data. Port 0 in `redis_at` takes a free one, for
+    /// tests; `None` takes what the settings say, where port 0 is off. `progress` tells how far the data is and can
+    /// hold it, for tests.
+    pub fn begin(
+        config: Config,
+        redis_at: Option<SocketAddr>,
+        progress: Arc<OpenProgress>,
+    ) -> Result<Server, ServerError> {
         config.check()?;
-        let store = Store::open(&StoreConfig {
-            data_dir: config.data_dir.clone(),
-            size: config.size.0,
-            cache: config.cache.0,
-            write_cache: config.write_cache.0,
-            durability: config.durability,
-            set: config.redis_set.clone(),
-        })?;
         let configured = (config.redis_port != 0).then(|| SocketAddr::new(config.bind, config.redis_port));
-        let shared = Arc::new(Shared::new(config, store));
+        let store_config = StoreConfig::of(&config);
+        let shared = Arc::new(Shared::new(config, Opening::new(progress)));
         let mut server = Server { shared, redis_addr: None, threads: Vec::new() };
-        match server.start_threads(redis_at.or(configured)) {
+        match server.start_threads(redis_at.or(configured), store_config) {
             Ok(()) => Ok(server),
             Err(error) => {
                 // What went wrong matters more than how the threads that did start ended.
@@ -73,12 +74,22 @@ impl Server {
         }
     }
 
-    /// Opens the data and the ports and starts the workers.
-    pub fn start(config: Config) -> Result<Server, ServerError> {
-        Server::start_at(config, None)
+    /// The same, and waits until the data is there. Blocks: not for use within a runtime.
+    pub fn start_at(config: Config, redis_at: Option<SocketAddr>) -> Result<Server, ServerError> {
+        let server = Server::begin(config, redis_at, Arc::default())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(ServerError::Thread)?;
+        match runtime.block_on(server.opened()) {
+            true => Ok(server),
+            // Says why.
+            false => Err(server.stop().err().unwrap_or(ServerError::Panicked)),
+        }
     }
 
-    fn start_threads(&mut self, address: Option<SocketAddr>) -> Result<(), ServerError> {
+    fn start_threads(
+        &mut self,
+        address: Option<SocketAddr>,
+        store_config: StoreConfig,
+    ) -> Result<(), ServerError> {
         let mut workers = Vec::new();
         for (index, counters) in self.shared.counters.iter().cloned().enumerate() {
             let (hand_over, arrivals) = mpsc::channel(HANDOVER_QUEUE);
@@ -87,7 +98,24 @@ impl Server {
             let run = move || worker::run(shared, counters, arrivals);
             self.threads.push(spawn(&format!("worker-{index}"), run)?);
         }
-        let Some(address) = address else { return Ok(()) };
+        if let Some(address) = address {
+            self.start_acceptor(address, workers)?;
+        }
+        // Last: a port that cannot be had is told before the data is touched.
+        let shared = self.shared.clone();
+        let open = move || {
+            shared.opening.run(&store_config);
+            Ok(())
+        };
+        self.threads.push(spawn("opener", open)?);
+        Ok(())
+    }
+
+    fn start_acceptor(
+        &mut self,
+        address: SocketAddr,
+        workers: Vec<mpsc::Sender<Arrival>>,
+    ) -> Result<(), ServerError> {
         // The acceptor opens its own port: a runtime made here could not be dropped again if `start` was called
         // from within another one.
         let (tell, told) = std::sync::mpsc::sync_channel(1);
@@ -122,10 +150,9 @@ impl Server {
         self.redis_addr
     }
 
-    /// The store behind it, for tests.
-    #[doc(hidden)]
-    pub fn store(&self) -> Store {
-        self.shared.store.clone()
+    /// Resolves when the data is there (true), or it is certain that it will not be: [`stop`](Server::stop) says why.
+    pub async fn opened(&self) -> bool {
+        self.shared.opening.end().await == State::Ready
     }
 
     /// Resolves when a client asked for SHUTDOWN.
@@ -135,14 +162,19 @@ impl Server {
         let _ = stop.wait_for(|stop| *stop).await;
     }
 
-    /// Accepts no more, finishes running commands, flushes the data. Blocks: not for use within a runtime.
+    /// Accepts no more, calls off the opening of the data if it is not there yet, finishes running commands, flushes. Blocks: not for use within a runtime.
     pub fn stop(mut self) -> Result<(), ServerError> {
         let outcome = self.join();
         let shared = self.shared.clone();
         drop(self);
         // All threads have ended: this is the last handle, unless a caller holds one of its own.
         if let Some(shared) = Arc::into_inner(shared) {
-            shared.store.close()?;
+            if let Some(error) = shared.opening.take_error() {
+                return Err(error.into());
+            }
+            if let Some(store) = shared.opening.into_store() {
+                store.close()?;
+            }
         }
         outcome
     }
@@ -150,6 +182,7 @@ impl Server {
     /// Ends all threads.
     fn join(&mut self) -> Result<(), ServerError> {
         self.shared.request_stop();
+        self.shared.opening.cancel();
         let mut outcome = Ok(());
         for thread in self.threads.drain(..) {
             match thread.join() {
@@ -165,6 +198,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.request_stop();
+        self.shared.opening.cancel();
     }
 }
 

@@ -4,7 +4,8 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::counters::{Counter, Counters};
 use crate::limits::Limits;
-use crate::store::Store;
+use crate::opening::Opening;
+use crate::redis::durable::BackgroundSave;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
@@ -18,13 +19,19 @@ pub(crate) struct Shared {
     pub(crate) max_connections: AtomicUsize,
     /// CONFIG SET timeout changes it; 0 is never.
     pub(crate) idle_timeout_ms: AtomicU64,
-    pub(crate) store: Store,
+    /// The data, or how far it is.
+    pub(crate) opening: Opening,
     pub(crate) clients: Clients,
     /// One for each worker.
     pub(crate) counters: Vec<Arc<Counters>>,
     /// Connections turned away at the cap. Touched by the acceptor alone.
     pub(crate) rejected: Counter,
     pub(crate) started: Instant,
+    /// The same as a time of day, in milliseconds since the Unix epoch.
+    pub(crate) started_ms: u64,
+    /// Connections in the middle of a command that may wait for long.
+    pub(crate) blocked: AtomicUsize,
+    pub(crate) background_save: BackgroundSave,
     /// 40 hexadecimal digits that name this run of the server.
     pub(crate) run_id: String,
     pub(crate) port: std::sync::atomic::AtomicU16,
@@ -33,18 +40,21 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, store: Store) -> Shared {
+    pub(crate) fn new(config: Config, opening: Opening) -> Shared {
         let limits = Limits::of(&config);
         let workers = config.threads;
         Shared {
             max_connections: AtomicUsize::new(limits.max_connections),
             idle_timeout_ms: AtomicU64::new(config.idle_timeout_s * 1000),
             limits,
-            store,
+            opening,
             clients: Clients::default(),
             counters: (0..workers).map(|_| Arc::new(Counters::new())).collect(),
             rejected: Counter::default(),
             started: Instant::now(),
+            started_ms: crate::clock::unix_ms(),
+            blocked: AtomicUsize::new(0),
+            background_save: BackgroundSave::default(),
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             port: std::sync::atomic::AtomicU16::new(0),
             stop: watch::Sender::new(false),

@@ -21,6 +21,7 @@ pub use value::{Encoded, NewValue, ProtocolRecord, Text, Value};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What can go wrong in the engine, as far as a protocol has to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,29 @@ pub struct StoreConfig {
     pub write_cache: u64,
     /// Whether an acknowledgement waits for the device (`group`) or not (`relaxed`).
     pub durability: crate::config::Durability,
+    /// How long a relaxed write may wait in RAM.
+    pub flush_max: Duration,
+    /// How often a checkpoint is written; `None`: only when asked for.
+    pub checkpoint_period: Option<Duration>,
     /// The set that protocol keys live in.
     pub set: String,
+}
+
+impl StoreConfig {
+    /// The part of the server's settings that concerns the data.
+    pub fn of(config: &crate::Config) -> StoreConfig {
+        let period_ms = config.checkpoint_period_ms;
+        StoreConfig {
+            data_dir: config.data_dir.clone(),
+            size: config.size.0,
+            cache: config.cache.0,
+            write_cache: config.write_cache.0,
+            durability: config.durability,
+            flush_max: Duration::from_millis(config.flush_max_ms),
+            checkpoint_period: (period_ms > 0).then(|| Duration::from_millis(period_ms)),
+            set: config.redis_set.clone(),
+        }
+    }
 }
 
 impl From<engine::Error> for StoreError {
@@ -231,6 +253,16 @@ pub struct StoreStats {
     pub evicted: u64,
     /// RAM in use by index and caches.
     pub memory: u64,
+    /// Devices that take no more writes.
+    pub failed_devices: u64,
+    /// The checkpoint that the next start begins from; 0: none.
+    pub checkpoint_id: u64,
+    /// Its entries.
+    pub checkpoint_entries: u64,
+    /// When the last one was written, in milliseconds since the Unix epoch; 0: none since the start.
+    pub checkpoint_written_ms: u64,
+    /// Whether one is being written.
+    pub is_writing_checkpoint: bool,
     /// Further lines for INFO's Aerolith section, name and value.
     pub details: Vec<(&'static str, String)>,
 }
@@ -245,8 +277,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the data; errors say which file and what to do.
-    pub fn open(config: &StoreConfig) -> Result<Store, StoreError> {
+    /// Opens the data; errors say which file and what to do. `progress` tells how far it is and can call it off.
+    pub fn open(config: &StoreConfig, progress: Arc<engine::OpenProgress>) -> Result<Store, StoreError> {
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).map_err(|error| StoreError {
             code: "ERR",
@@ -255,16 +287,21 @@ impl Store {
         Store::with_device(
             config,
             engine::DeviceConfig::Path { path: dir.join(DATA_FILE), size: config.size },
+            progress,
         )
     }
 
     /// The same in RAM only, for tests.
     #[doc(hidden)]
     pub fn in_memory(config: &StoreConfig) -> Result<Store, StoreError> {
-        Store::with_device(config, engine::DeviceConfig::Memory { size: config.size })
+        Store::with_device(config, engine::DeviceConfig::Memory { size: config.size }, Arc::default())
     }
 
-    fn with_device(config: &StoreConfig, device: engine::DeviceConfig) -> Result<Store, StoreError> {
+    fn with_device(
+        config: &StoreConfig,
+        device: engine::DeviceConfig,
+        progress: Arc<engine::OpenProgress>,
+    ) -> Result<Store, StoreError> {
         let namespace = engine::NamespaceConfig {
             name: NAMESPACE.into(),
             devices: vec![device],
@@ -274,9 +311,14 @@ impl Store {
                 crate::config::Durability::Relaxed => engine::Durability::Relaxed,
                 crate::config::Durability::Group => engine::Durability::Group,
             },
+            flush_max: config.flush_max,
+            checkpoint_period: config.checkpoint_period,
             ..engine::NamespaceConfig::default()
         };
-        let engine = engine::Engine::open(engine::Config::of(namespace))?;
+        let engine = engine::Engine::open(engine::Config {
+            progress: Some(progress),
+            ..engine::Config::of(namespace)
+        })?;
         let namespace = engine.namespace(NAMESPACE)?.to_async();
         Ok(Store { namespace, set: config.set.as_str().into(), engine: Arc::new(engine) })
     }
@@ -422,6 +464,11 @@ impl Store {
         Ok(self.namespace.flush().await?)
     }
 
+    /// Writes a checkpoint now. False if there is no room for one.
+    pub async fn checkpoint(&self) -> Result<bool, StoreError> {
+        Ok(self.namespace.checkpoint().await?)
+    }
+
     /// Closes the engine: flushes, seals the open blocks, gives the data file up. False if other handles are
     /// still held; the last of them closes it then.
     pub fn close(self) -> Result<bool, StoreError> {
@@ -441,6 +488,11 @@ impl Store {
             expired: stats.counters.expired,
             evicted: 0,
             memory: stats.index_size + stats.cache_size + stats.write_buffer_size,
+            failed_devices: stats.failed_devices,
+            checkpoint_id: stats.checkpoint_id,
+            checkpoint_entries: stats.checkpoint_entries,
+            checkpoint_written_ms: stats.checkpoint_written_ms,
+            is_writing_checkpoint: stats.is_writing_checkpoint,
             details: vec![
                 ("objects", stats.objects.to_string()),
                 ("tombstones", stats.tombstones.to_string()),

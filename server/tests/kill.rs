@@ -335,20 +335,33 @@ struct Found {
     expiring: u64,
 }
 
-/// The numbers of the line that says what a start found: records, milliseconds, versions, blocks.
-fn told(log: &str) -> [u64; 4] {
+/// What a start says that it found.
+struct Told {
+    records: u64,
+    ms: u64,
+    /// The checkpoint's.
+    entries: u64,
+    /// Those besides the checkpoint.
+    versions: u64,
+    blocks: u64,
+}
+
+fn told(log: &str) -> Told {
     let line = log.lines().find(|line| line.contains("records back in"));
     let line = line.unwrap_or_else(|| panic!("it does not say what it found: {log}"));
-    let (before, after) = line.split_once(" records back in ").unwrap();
-    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{text:?} in {line}"));
-    let words: Vec<_> = after.split_whitespace().collect();
-    assert_eq!((words[1], words[3], words[6].trim_end_matches(',')), ("ms", "versions", "blocks"), "{line}");
-    [
-        number(before.rsplit(' ').next().unwrap()),
-        number(words[0]),
-        number(words[2].trim_start_matches('(')),
-        number(words[5]),
-    ]
+    // The word before another one.
+    let before = |what: &str| {
+        let number = line.split(what).next()?.rsplit([' ', '(']).next()?;
+        line.contains(what).then_some(number)?.parse().ok()
+    };
+    let number = |what: &str| before(what).unwrap_or_else(|| panic!("no number before {what:?} in {line}"));
+    Told {
+        records: number(" records back in "),
+        ms: number(" ms ("),
+        entries: before(" entries;").unwrap_or(0),
+        versions: number(" versions in "),
+        blocks: number(" blocks, "),
+    }
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -381,9 +394,9 @@ fn kill_and_check(durability: &str, window: Duration, load_ms: std::ops::Range<u
             check(&mut server, &mut clients, killed, window)
         }));
         match outcome {
-            Ok([records, ms, versions, blocks]) => println!(
+            Ok(Told { records, ms, entries, versions, blocks }) => println!(
                 "{durability} cycle {cycle}: killed after {load_ms} ms and {done} replies; {records} records, \
-                 {versions} versions, {blocks} blocks back in {ms} ms"
+                 {entries} entries, {versions} versions, {blocks} blocks back in {ms} ms"
             ),
             Err(panic) => {
                 eprintln!("cycle {cycle} failed; the server said:\n{}\nreplay: {replay}", server.log());
@@ -421,7 +434,7 @@ fn load_and_kill(server: &mut Aerolithd, clients: &mut [Client], time: Duration)
     (done.into_inner(), killed)
 }
 
-fn check(server: &mut Aerolithd, clients: &mut [Client], killed: Instant, window: Duration) -> [u64; 4] {
+fn check(server: &mut Aerolithd, clients: &mut [Client], killed: Instant, window: Duration) -> Told {
     let mut found = Found::default();
     let mut socket = server.connect();
     for client in clients {
@@ -430,13 +443,13 @@ fn check(server: &mut Aerolithd, clients: &mut [Client], killed: Instant, window
     server.assert_well();
     let told = told(&server.log());
     assert!(
-        (found.keys..=found.keys + found.expiring).contains(&told[0]),
+        (found.keys..=found.keys + found.expiring).contains(&told.records),
         "it says {} records, but {} are there and {} may have expired since",
-        told[0],
+        told.records,
         found.keys,
         found.expiring
     );
-    assert!(told[2] >= told[0] && told[3] > 0, "{told:?}");
+    assert!(told.entries + told.versions >= told.records && told.blocks > 0, "{}", server.log());
     told
 }
 
@@ -529,9 +542,9 @@ fn a_restart_says_how_long_the_recovery_of_200_000_records_took() {
     server.kill();
     for stopped in ["kill -9", "clean stop"] {
         let mut server = Aerolithd::start(dir.path(), &args);
-        let [records, ms, versions, blocks] = told(&server.log());
+        let Told { records, ms, entries, versions, blocks } = told(&server.log());
         println!(
-            "after a {stopped}: {records} records, {versions} versions in {blocks} blocks back in {ms} ms"
+            "after a {stopped}: {records} records, {entries} entries, {versions} versions in {blocks} blocks back in {ms} ms"
         );
         assert_eq!(records, 200_000);
         assert_eq!(server.connect().ask(&[b"DBSIZE"]), Reply::Integer(200_000));

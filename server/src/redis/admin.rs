@@ -1,11 +1,10 @@
-//! What concerns the server as a whole: SHUTDOWN, TIME, WAIT, CLUSTER.
+//! What concerns the server as a whole: SHUTDOWN, TIME, CLUSTER.
 
 use super::command::Done;
 use super::error::CommandError;
 use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
-use super::strings::integer;
 
 /// Stops the server. Like Redis it answers by closing the connection; what is acknowledged is flushed in any
 /// case, so NOSAVE loses nothing.
@@ -27,18 +26,6 @@ pub(super) fn time(_: &mut Session, _: Args<'_>, reply: &mut Reply) -> Done {
     reply.array(2);
     reply.bulk_count(now_us / 1_000_000);
     reply.bulk_count(now_us % 1_000_000);
-    Ok(())
-}
-
-/// There are no replicas to wait for: none have acknowledged.
-pub(super) fn wait(_: &mut Session, args: Args<'_>, reply: &mut Reply) -> Done {
-    integer(args.at(1))?;
-    let timeout =
-        integer(args.at(2)).map_err(|_| CommandError::of("ERR timeout is not an integer or out of range"))?;
-    if timeout < 0 {
-        return Err(CommandError::of("ERR timeout is negative"));
-    }
-    reply.count(0);
     Ok(())
 }
 

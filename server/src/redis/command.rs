@@ -43,6 +43,8 @@ pub(crate) enum Flag {
     Stale,
     NoAuth,
     Noscript,
+    /// May wait for long; see `run_blocking` in [`session`](super::session).
+    Blocking,
 }
 
 impl Flag {
@@ -57,6 +59,7 @@ impl Flag {
             Flag::Stale => "stale",
             Flag::NoAuth => "no_auth",
             Flag::Noscript => "noscript",
+            Flag::Blocking => "blocking",
         }
     }
 }

@@ -72,6 +72,7 @@ fn categories(command: &Command) -> Vec<&'static str> {
     let has = |flag| command.flags.contains(&flag);
     let mut categories = Vec::new();
     match command.group {
+        "generic" if has(Flag::Blocking) => categories.push("connection"),
         "generic" => categories.push("keyspace"),
         "string" | "connection" => categories.push(command.group),
         _ => {}
@@ -83,6 +84,9 @@ fn categories(command: &Command) -> Vec<&'static str> {
     }
     if has(Flag::Admin) {
         categories.push("dangerous");
+    }
+    if has(Flag::Blocking) {
+        categories.push("blocking");
     }
     categories.push(if has(Flag::Fast) { "fast" } else { "slow" });
     categories

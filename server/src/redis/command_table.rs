@@ -4,11 +4,13 @@
 //! which Redis, what it does, and its handler. `.rmw()` marks the ones that need the old value of their first
 //! key, `.barrier()` those that change how replies are written.
 
-use super::command::Flag::{Admin, Denyoom, Fast, Loading, NoAuth, Noscript, Readonly, Stale, Write};
+use super::command::Flag::{
+    Admin, Blocking, Denyoom, Fast, Loading, NoAuth, Noscript, Readonly, Stale, Write,
+};
 use super::command::{Command, Flag, Handler, Handler::Now, Handler::Read, Keys};
 use super::{
-    admin, client_command, command_command, config_command, connection_commands as connection, expire, incr,
-    info, keys, scan, set, strings,
+    admin, client_command, command_command, config_command, connection_commands as connection, durable,
+    expire, incr, info, keys, scan, set, strings,
 };
 
 /// A handler that may wait: an async function, boxed.
@@ -137,8 +139,10 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Returns the expiration time of a key as a Unix milliseconds timestamp.", Read(expire::pexpiretime)),
     row("persist", 2, CHANGE, ONE, "generic", "2.2.0",
         "Removes the expiration time of a key.", later!(expire::persist)).rmw(),
-    row("wait", 3, &[Noscript], NONE, "generic", "3.0.0",
-        "Blocks until the asynchronous replication of all preceding write commands sent by the connection is completed.", Now(admin::wait)),
+    row("wait", 3, &[Blocking], NONE, "generic", "3.0.0",
+        "Blocks until the asynchronous replication of all preceding write commands sent by the connection is completed.", later!(durable::wait)),
+    row("waitaof", 4, &[Blocking], NONE, "generic", "7.2.0",
+        "Blocks until all of the preceding write commands sent by the connection are written to the append-only file of the master and/or replicas.", later!(durable::waitaof)),
 
     row("ping", -1, &[Fast], NONE, "connection", "1.0.0",
         "Returns the server's liveliness response.", Now(connection::ping)),
@@ -169,6 +173,12 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Removes all keys from all databases.", later!(scan::flush)),
     row("flushdb", -1, &[Write], NONE, "server", "1.0.0",
         "Remove all keys from the current database.", later!(scan::flush)),
+    row("save", 1, &[Admin, Noscript], NONE, "server", "1.0.0",
+        "Writes a checkpoint and waits for it.", later!(durable::save)),
+    row("bgsave", -1, &[Admin, Noscript], NONE, "server", "1.0.0",
+        "Writes a checkpoint in the background.", Now(durable::bgsave)),
+    row("lastsave", 1, &[Loading, Stale, Fast], NONE, "server", "1.0.0",
+        "Returns the Unix timestamp of the last checkpoint.", Now(durable::lastsave)),
     row("time", 1, &[Loading, Stale, Fast], NONE, "server", "2.6.0",
         "Returns the server time.", Now(admin::time)),
     row("shutdown", -1, SERVE, NONE, "server", "1.0.0",

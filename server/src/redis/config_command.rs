@@ -36,11 +36,13 @@ pub(super) fn config(session: &mut Session, args: Args<'_>, reply: &mut Reply) -
 fn known(shared: &Shared) -> Vec<(&'static str, String)> {
     let config = &shared.config;
     let fsync = match config.durability {
-        Durability::Relaxed => "everysec",
+        Durability::Relaxed if config.flush_max_ms <= 1000 => "everysec",
+        // Redis has no word for a longer bound; this one promises nothing.
+        Durability::Relaxed => "no",
         Durability::Group => "always",
     };
     vec![
-        // The log is the store: there are no snapshots, and what is written is appended.
+        // The log is the store: what is written is appended, and checkpoints save nothing but time.
         ("save", String::new()),
         ("appendonly", "yes".to_owned()),
         ("appendfsync", fsync.to_owned()),

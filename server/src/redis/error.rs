@@ -17,6 +17,8 @@ impl CommandError {
     pub(crate) const OVERFLOW: CommandError = CommandError::of("ERR increment or decrement would overflow");
     pub(crate) const WRONG_TYPE: CommandError =
         CommandError::of("WRONGTYPE Operation against a key holding the wrong kind of value");
+    pub(crate) const LOADING: CommandError =
+        CommandError::of("LOADING Redis is loading the dataset in memory");
     pub(crate) const TOO_LONG: CommandError =
         CommandError::of("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 

@@ -5,11 +5,13 @@
 use super::command::Done;
 use super::command_table::COMMANDS;
 use super::connection_commands::REDIS_VERSION;
+use super::durable::last_save_s;
 use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
 use crate::counters::Counters;
 use crate::shared::Shared;
+use crate::store::{Store, StoreStats};
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -55,6 +57,11 @@ fn line(out: &mut String, name: &str, value: impl std::fmt::Display) {
     let _ = write!(out, "{name}:{value}\r\n");
 }
 
+/// The figures of the data; nothing but zeros until it is there.
+fn stats_of(shared: &Shared) -> StoreStats {
+    shared.opening.store().map(Store::stats).unwrap_or_default()
+}
+
 fn server(shared: &Shared, out: &mut String) {
     let uptime = shared.started.elapsed().as_secs();
     line(out, "redis_version", REDIS_VERSION);
@@ -76,7 +83,7 @@ fn clients(shared: &Shared, out: &mut String) {
     line(out, "connected_clients", shared.clients.count());
     line(out, "cluster_connections", 0);
     line(out, "maxclients", shared.max_connections.load(Relaxed));
-    line(out, "blocked_clients", 0);
+    line(out, "blocked_clients", shared.blocked.load(Relaxed));
     line(out, "tracking_clients", 0);
     line(out, "pubsub_clients", 0);
     line(out, "watching_clients", 0);
@@ -88,26 +95,42 @@ fn memory(shared: &Shared, out: &mut String) {
     line(out, "used_memory", resident);
     line(out, "used_memory_human", format_args!("{:.2}M", resident as f64 / (1 << 20) as f64));
     line(out, "used_memory_rss", resident);
-    line(out, "used_memory_dataset", shared.store.stats().memory);
+    line(out, "used_memory_dataset", stats_of(shared).memory);
     line(out, "maxmemory", 0);
     line(out, "maxmemory_policy", "noeviction");
     line(out, "mem_fragmentation_ratio", "1.00");
 }
 
 fn persistence(shared: &Shared, out: &mut String) {
-    line(out, "loading", 0);
+    let far = shared.opening.store().is_none().then(|| shared.opening.how_far());
+    line(out, "loading", u8::from(far.is_some()));
     line(out, "async_loading", 0);
-    line(out, "rdb_changes_since_last_save", 0);
-    line(out, "rdb_bgsave_in_progress", 0);
-    line(out, "rdb_last_bgsave_status", "ok");
+    if let Some(far) = far {
+        line(out, "loading_start_time", far.started_ms / 1000);
+        line(out, "loading_total_bytes", far.total);
+        line(out, "loading_loaded_bytes", far.done);
+        line(out, "loading_loaded_perc", format_args!("{:.2}", far.percent()));
+        line(out, "loading_eta_seconds", far.eta_s.map_or(-1, u64::cast_signed));
+        line(out, "aerolith_loading_phase", far.phase.name());
+        line(out, "aerolith_loading_versions", far.versions);
+    }
+    let store = stats_of(shared);
+    let status = |is_well| if is_well { "ok" } else { "err" };
+    let save = &shared.background_save;
+    let is_saving = save.is_running.load(Relaxed) || store.is_writing_checkpoint;
+    line(out, "rdb_bgsave_in_progress", u8::from(is_saving));
+    line(out, "rdb_last_save_time", last_save_s(shared, store.checkpoint_written_ms));
+    line(out, "rdb_last_bgsave_status", status(!save.has_failed.load(Relaxed)));
     line(out, "aof_enabled", 1);
     line(out, "aof_rewrite_in_progress", 0);
-    line(out, "aof_last_write_status", "ok");
+    line(out, "aof_last_write_status", status(store.failed_devices == 0));
+    line(out, "aerolith_checkpoint_id", store.checkpoint_id);
+    line(out, "aerolith_checkpoint_entries", store.checkpoint_entries);
     line(out, "aerolith_durability", format_args!("{:?}", shared.config.durability));
 }
 
 fn stats(shared: &Shared, out: &mut String) {
-    let store = shared.store.stats();
+    let store = stats_of(shared);
     let calls = |counters: &Counters| counters.commands.iter().map(|command| command.calls.get()).sum();
     let failed = |counters: &Counters| counters.commands.iter().map(|command| command.failed.get()).sum();
     line(out, "total_connections_received", shared.sum(|c| c.connections.get()));
@@ -157,7 +180,7 @@ fn commandstats(shared: &Shared, out: &mut String) {
 }
 
 fn keyspace(shared: &Shared, out: &mut String) {
-    let store = shared.store.stats();
+    let store = stats_of(shared);
     if store.keys > 0 {
         line(out, "db0", format_args!("keys={},expires={},avg_ttl=0", store.keys, store.expires));
     }
@@ -165,7 +188,7 @@ fn keyspace(shared: &Shared, out: &mut String) {
 
 fn aerolith(shared: &Shared, out: &mut String) {
     line(out, "workers", shared.config.threads);
-    for (name, value) in shared.store.stats().details {
+    for (name, value) in stats_of(shared).details {
         line(out, name, value);
     }
 }

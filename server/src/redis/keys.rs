@@ -10,7 +10,7 @@ use crate::store::{ProtocolRecord, Record, Value};
 pub(super) async fn del<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     let mut deleted = 0;
     for key in args.from(1) {
-        deleted += u64::from(session.store.delete(key).await?);
+        deleted += u64::from(session.store().delete(key).await?);
     }
     reply.count(deleted);
     Ok(())

@@ -16,6 +16,7 @@ pub(crate) mod command_table;
 mod config_command;
 pub(crate) mod connection;
 mod connection_commands;
+pub(crate) mod durable;
 mod error;
 mod expire;
 mod glob;

@@ -8,9 +8,12 @@
 use super::reply::Reply;
 use crate::clients::{Client, Phase};
 use crate::limits::Limits;
+use futures_util::poll;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
+use std::task::Poll;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::tcp::OwnedWriteHalf;
 
 /// See the head of this file.
@@ -64,6 +67,16 @@ impl Output {
             self.reply.bytes.shrink_to(self.mark);
         }
         Ok(())
+    }
+
+    /// Whether the client has closed its end. Unread data that lies before the end does not hide it.
+    pub(crate) async fn has_hung_up(&self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        match poll!(pin!(socket.ready(Interest::READABLE))) {
+            Poll::Ready(Ok(ready)) => ready.is_read_closed(),
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
     }
 
     /// Sends everything and ends the stream.

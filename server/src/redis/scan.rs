@@ -36,7 +36,7 @@ pub(super) async fn scan<'a>(session: &'a Session, args: Args<'a>, reply: &'a mu
         }
         at += 2;
     }
-    let page = session.store.scan(cursor, count).await?;
+    let page = session.store().scan(cursor, count).await?;
     let mut keys = page.keys;
     keys.retain(|(key, found)| {
         pattern.is_none_or(|pattern| glob::matches(pattern, key))
@@ -56,7 +56,7 @@ pub(super) async fn keys<'a>(session: &'a Session, args: Args<'a>, reply: &'a mu
     let mut found = Reply::default();
     let (mut count, mut cursor) = (0, 0);
     loop {
-        let page = session.store.scan(cursor, PAGE).await?;
+        let page = session.store().scan(cursor, PAGE).await?;
         for (key, _) in page.keys.iter().filter(|(key, _)| glob::matches(pattern, key)) {
             found.bulk(key);
             count += 1;
@@ -82,7 +82,7 @@ pub(super) async fn randomkey<'a>(session: &'a Session, _: Args<'a>, reply: &'a 
     let mut cursor: u64 = rand::random();
     let mut wrapped = false;
     loop {
-        let page = session.store.scan(cursor, 16).await?;
+        let page = session.store().scan(cursor, 16).await?;
         if !page.keys.is_empty() {
             let pick = rand::random::<u32>() as usize % page.keys.len();
             reply.bulk(&page.keys[pick].0);
@@ -99,7 +99,7 @@ pub(super) async fn randomkey<'a>(session: &'a Session, _: Args<'a>, reply: &'a 
 }
 
 pub(super) fn dbsize(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Done {
-    reply.count(session.store.count());
+    reply.count(session.store().count());
     Ok(())
 }
 
@@ -109,7 +109,7 @@ pub(super) async fn flush<'a>(session: &'a Session, args: Args<'a>, reply: &'a m
     if !known {
         return Err(CommandError::SYNTAX);
     }
-    session.store.truncate().await?;
+    session.store().truncate().await?;
     reply.ok();
     Ok(())
 }

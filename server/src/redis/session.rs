@@ -4,24 +4,30 @@
 //! number of words, and calls the handler; a command that may wait runs when everything before it has been
 //! told. The records that read-modify-write commands of the batch will need are read ahead, all at once.
 
-use super::command::{Command, Done, Handler, find};
+use super::command::{Command, Done, Flag, Handler, Running, find};
 use super::command_table::COMMANDS;
 use super::error::{CommandError, shown};
 use super::output::Output;
 use super::parser::{Args, Parser};
+use super::reply::Reply;
 use super::turn::Turn;
 use crate::clients::Client;
 use crate::counters::Counters;
+use crate::limits::BLOCKED_GLANCE;
 use crate::shared::Shared;
 use crate::store::{Ahead, Outcome, Record, Store, StoreError};
+use futures_util::poll;
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::Instant;
 
 /// The state of one connection that handlers see.
 pub(crate) struct Session {
-    pub(crate) store: Store,
+    /// A handle of its own; none while the data is being opened.
+    store: Option<Store>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) client: Arc<Client>,
     /// The worker's own figures.
@@ -37,7 +43,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>, counters: Arc<Counters>) -> Session {
-        let store = shared.store.clone();
+        let store = shared.opening.store().cloned();
         Session {
             store,
             shared,
@@ -50,6 +56,11 @@ impl Session {
         }
     }
 
+    /// The data. Only for commands without the flag `loading`: the others also run before it is there.
+    pub(crate) fn store(&self) -> &Store {
+        self.store.as_ref().expect("commands that use the data are refused until it is there")
+    }
+
     /// Reads a record and replaces it by what `change` makes of it, atomically.
     pub(crate) async fn update<'a, T>(
         &self,
@@ -58,7 +69,7 @@ impl Session {
     ) -> Result<T, StoreError> {
         // Taken out for the time of the call: nothing else of this connection runs meanwhile.
         let mut ahead = self.ahead.take();
-        let done = self.store.update(key, &mut ahead, change).await;
+        let done = self.store().update(key, &mut ahead, change).await;
         self.ahead.replace(ahead);
         done
     }
@@ -73,6 +84,9 @@ pub(crate) async fn run_batch(
 ) -> io::Result<()> {
     session.now_ms = crate::clock::unix_ms();
     let count = parser.batch_len();
+    if session.store.is_none() {
+        session.store = session.shared.opening.store().cloned();
+    }
     session.ahead.replace(read_ahead(session, parser, buffer));
     let mut turn = Turn::new(output, session.store.clone(), session.now_ms);
     let mut clock = Instant::now();
@@ -115,6 +129,9 @@ async fn run_one<'a>(
     if !command.takes(args.len()) {
         return Ok(Err(CommandError::wrong_arguments(command.name)));
     }
+    if session.store.is_none() && !command.flags.contains(&Flag::Loading) {
+        return Ok(Err(CommandError::LOADING));
+    }
     Ok(match command.handler {
         Handler::Read(handler) => handler(args, turn),
         Handler::Now(handler) => {
@@ -130,6 +147,15 @@ async fn run_one<'a>(
             turn.set_resp3(session.resp3);
             done
         }
+        Handler::Later(handler) if command.flags.contains(&Flag::Blocking) => {
+            turn.settle().await?;
+            let mut reply = Reply { resp3: session.resp3, bytes: Vec::new() };
+            let done = run_blocking(session, handler(session, args, &mut reply), turn.output).await?;
+            if done.is_ok() {
+                turn.output.reply.bytes.extend_from_slice(&reply.bytes);
+            }
+            done
+        }
         Handler::Later(handler) => {
             turn.settle().await?;
             let reply = &mut turn.output.reply;
@@ -143,9 +169,49 @@ async fn run_one<'a>(
     })
 }
 
+/// Runs a command that may wait for long: until its client has gone or the server stops. The replies to the commands
+/// before it are sent first.
+async fn run_blocking(session: &Session, mut running: Running<'_>, output: &mut Output) -> io::Result<Done> {
+    if let Poll::Ready(done) = poll!(running.as_mut()) {
+        return Ok(done);
+    }
+    let _blocked = Blocked::new(&session.shared);
+    output.flush().await?;
+    let abandoned = async {
+        loop {
+            // Data of the next commands may lie unread on the socket, so that there is no event to wait for.
+            tokio::time::sleep(BLOCKED_GLANCE).await;
+            if *session.shared.stop.borrow() || output.has_hung_up().await {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        done = running => Ok(done),
+        () = abandoned => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
+}
+
+/// Counts a connection as blocked for as long as this lives.
+struct Blocked<'a>(&'a Shared);
+
+impl Blocked<'_> {
+    fn new(shared: &Shared) -> Blocked<'_> {
+        shared.blocked.fetch_add(1, Relaxed);
+        Blocked(shared)
+    }
+}
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.blocked.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Starts the device reads that the batch's read-modify-write commands will need.
 fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Ahead {
     let mut ahead = Ahead::default();
+    let Some(store) = &session.store else { return ahead };
     if parser.batch_len() < 2 {
         return ahead;
     }
@@ -156,7 +222,7 @@ fn read_ahead(session: &Session, parser: &Parser, buffer: &[u8]) -> Ahead {
             && let Some(key) = args.get(command.keys.0)
             && ahead.count() < session.shared.limits.reads_in_flight
             && ahead.size() < session.shared.limits.output_mark
-            && let Some(read) = session.store.prefetch(key)
+            && let Some(read) = store.prefetch(key)
         {
             ahead.push(read);
         }

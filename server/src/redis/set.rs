@@ -78,7 +78,7 @@ async fn put(
 ) -> Result<bool, CommandError> {
     let is_past = matches!(options.expiry, Expiry::At(ms) if ms <= session.now_ms);
     if !options.tells_old && !is_past {
-        return Ok(session.store.put(key, value.into(), options.expiry, options.condition).await?);
+        return Ok(session.store().put(key, value.into(), options.expiry, options.condition).await?);
     }
     let told = reply.bytes.len();
     let change = |old: Option<&Record>| {
@@ -106,7 +106,7 @@ async fn put(
 
 pub(super) async fn setnx<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     let value = NewValue::from(args.at(2));
-    let set = session.store.put(args.at(1), value, Expiry::Never, Condition::IfAbsent).await?;
+    let set = session.store().put(args.at(1), value, Expiry::Never, Condition::IfAbsent).await?;
     reply.boolean(set);
     Ok(())
 }
@@ -127,7 +127,7 @@ async fn expiring(
     command: &'static str,
 ) -> Done {
     let until = when.positive(args.at(2), session.now_ms, command)?;
-    session.store.put(args.at(1), args.at(3).into(), Expiry::At(until), Condition::Any).await?;
+    session.store().put(args.at(1), args.at(3).into(), Expiry::At(until), Condition::Any).await?;
     reply.ok();
     Ok(())
 }
@@ -201,7 +201,7 @@ fn pairs<'a>(args: Args<'a>, command: &str) -> Result<(Words<'a>, Words<'a>), Co
 pub(super) async fn mset<'a>(session: &'a Session, args: Args<'a>, reply: &'a mut Reply) -> Done {
     let (keys, values) = pairs(args, "mset")?;
     let pairs = keys.into_iter().zip(values.into_iter().map(NewValue::from)).collect();
-    session.store.put_many(pairs).await?;
+    session.store().put_many(pairs).await?;
     reply.ok();
     Ok(())
 }
@@ -210,7 +210,7 @@ pub(super) async fn msetnx<'a>(session: &'a Session, args: Args<'a>, reply: &'a 
     let (keys, values) = pairs(args, "msetnx")?;
     // Mostly some key is there: the index says so without a read.
     for key in &keys {
-        if session.store.metadata(key)?.is_some() {
+        if session.store().metadata(key)?.is_some() {
             reply.boolean(false);
             return Ok(());
         }
@@ -223,7 +223,7 @@ pub(super) async fn msetnx<'a>(session: &'a Session, args: Args<'a>, reply: &'a 
         };
         (values.iter().map(|value| outcome(value)).collect(), free)
     };
-    let set = session.store.update_many(&keys, change).await?;
+    let set = session.store().update_many(&keys, change).await?;
     reply.boolean(set);
     Ok(())
 }

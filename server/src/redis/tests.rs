@@ -9,10 +9,12 @@ use super::session::{Session, run_batch};
 use crate::clients::Client;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::opening::Opening;
 use crate::shared::Shared;
 use crate::store::{Store, StoreConfig};
 use std::sync::Arc;
 
+mod durable;
 mod generic;
 mod strings;
 
@@ -30,15 +32,8 @@ impl Rig {
     }
 
     pub(super) fn with(config: Config) -> Rig {
-        let store = Store::in_memory(&StoreConfig {
-            data_dir: config.data_dir.clone(),
-            size: 256 << 20,
-            cache: config.cache.0,
-            write_cache: config.write_cache.0,
-            durability: config.durability,
-            set: config.redis_set.clone(),
-        });
-        let shared = Arc::new(Shared::new(config, store.unwrap()));
+        let store = Store::in_memory(&StoreConfig::of(&config));
+        let shared = Arc::new(Shared::new(config, Opening::done(store.unwrap())));
         let address = "127.0.0.1:1".parse().unwrap();
         let client = Arc::new(Client::new(shared.clients.next_id(), address, address));
         assert!(shared.clients.admit(&client, 1));
@@ -52,7 +47,17 @@ impl Rig {
 
     /// Puts a value that is not a Redis string.
     pub(super) fn put_list(&mut self, key: &[u8]) {
-        self.runtime.block_on(self.session.store.put_list(key)).unwrap();
+        self.runtime.block_on(self.session.store().put_list(key)).unwrap();
+    }
+
+    /// Lets the background save come to its end.
+    pub(super) fn finish_background_save(&mut self) {
+        let shared = self.session.shared.clone();
+        self.runtime.block_on(async {
+            while shared.background_save.is_running.load(std::sync::atomic::Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+            }
+        });
     }
 
     /// Runs one batch of bytes and returns the bytes of its replies.

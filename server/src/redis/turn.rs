@@ -47,7 +47,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) output: &'a mut Output,
     /// The time of the batch, in milliseconds since the Unix epoch.
     pub(crate) now_ms: u64,
-    store: Store,
+    /// None while the data is being opened; then nothing that reads is run.
+    store: Option<Store>,
     waiting: VecDeque<Waiting<'a>>,
     tail: Reply,
     started: usize,
@@ -58,7 +59,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub(crate) fn new(output: &'a mut Output, store: Store, now_ms: u64) -> Turn<'a> {
+    pub(crate) fn new(output: &'a mut Output, store: Option<Store>, now_ms: u64) -> Turn<'a> {
         let tail = Reply { resp3: output.reply.resp3, bytes: Vec::new() };
         Turn {
             output,
@@ -71,6 +72,10 @@ impl<'a> Turn<'a> {
             hits: 0,
             misses: 0,
         }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("reads are refused until the data is there")
     }
 
     /// Where the next reply goes.
@@ -93,7 +98,7 @@ impl<'a> Turn<'a> {
         let stage = if crowded {
             Stage::Held(key)
         } else {
-            match self.store.begin_get(key) {
+            match self.store().begin_get(key) {
                 Get::Ready(answer) if self.waiting.is_empty() => return self.tell(answer, tell, numbers),
                 get => {
                     self.started += 1;
@@ -116,7 +121,7 @@ impl<'a> Turn<'a> {
             self.output.reply.bytes.extend_from_slice(&tail[told..at]);
             told = at;
             let answer = match stage {
-                Stage::Held(key) => self.store.begin_get(key).wait().await,
+                Stage::Held(key) => self.store().begin_get(key).wait().await,
                 Stage::Started(get) => {
                     self.started -= 1;
                     self.held -= get.size();
@@ -133,7 +138,7 @@ impl<'a> Turn<'a> {
 
     /// Starts the first reads that were held back, as many as may be in flight.
     fn start_held(&mut self) {
-        let store = &self.store;
+        let Some(store) = &self.store else { return };
         let room = self.output.reads_in_flight.saturating_sub(self.started);
         if room == 0 {
             return;
@@ -178,7 +183,7 @@ impl<'a> Turn<'a> {
 
     /// What the index knows of a key.
     pub(crate) fn metadata(&self, key: &[u8]) -> Result<Option<crate::store::Metadata>, CommandError> {
-        Ok(self.store.metadata(key)?)
+        Ok(self.store().metadata(key)?)
     }
 
     /// Adds the turn's figures to the worker's.

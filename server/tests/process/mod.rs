@@ -25,6 +25,16 @@ pub struct Aerolithd {
     log: PathBuf,
 }
 
+/// What a client sees of a server that starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// No port, or no answer.
+    Deaf,
+    /// It opens its data.
+    Loading,
+    Ready,
+}
+
 /// How a server ended that did not start.
 #[derive(Debug)]
 pub struct Refused {
@@ -33,7 +43,7 @@ pub struct Refused {
 }
 
 impl Aerolithd {
-    /// Starts a server on `data` and waits until it listens.
+    /// Starts a server on `data` and waits until it has its data.
     pub fn start(data: &Path, args: &[&str]) -> Aerolithd {
         Aerolithd::try_start(data, args).unwrap_or_else(|refused| panic!("{refused:?}"))
     }
@@ -46,10 +56,10 @@ impl Aerolithd {
             if let Some(status) = server.child.try_wait().unwrap() {
                 return Err(Refused { code: status.code(), log: server.log() });
             }
-            if TcpStream::connect(("127.0.0.1", server.port)).is_ok() {
+            if server.state() == Seen::Ready {
                 return Ok(server);
             }
-            assert!(start.elapsed() < PATIENCE, "it does not listen: {}", server.log());
+            assert!(start.elapsed() < PATIENCE, "it is not ready: {}", server.log());
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -61,7 +71,8 @@ impl Aerolithd {
         let name = format!("aerolithd-{}-{}.log", std::process::id(), LOGS.fetch_add(1, Ordering::Relaxed));
         let log = std::env::temp_dir().join(name);
         let child = Command::new(env!("CARGO_BIN_EXE_aerolithd"))
-            .args(["--redis-port", &port.to_string(), "--threads", "2", "--data-dir"])
+            .args(if args.contains(&"--threads") { &[][..] } else { &["--threads", "2"] })
+            .args(["--redis-port", &port.to_string(), "--data-dir"])
             .arg(data)
             .args(args)
             .stderr(File::create(&log).unwrap())
@@ -70,6 +81,21 @@ impl Aerolithd {
             .spawn()
             .unwrap();
         Aerolithd { child, port, log }
+    }
+
+    /// What a client that comes now sees.
+    pub fn state(&self) -> Seen {
+        let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return Seen::Deaf };
+        let mut socket = Socket::over(stream);
+        if !socket.send(command(&[b"PING"])) {
+            return Seen::Deaf;
+        }
+        match socket.reply() {
+            Some(Reply::Simple(_)) => Seen::Ready,
+            Some(reply) if reply.is_error("LOADING") => Seen::Loading,
+            Some(reply) => panic!("{reply:?} to a PING"),
+            None => Seen::Deaf,
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -160,7 +186,10 @@ pub struct Socket {
 
 impl Socket {
     pub fn connect(port: u16) -> Socket {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Socket::over(TcpStream::connect(("127.0.0.1", port)).unwrap())
+    }
+
+    pub fn over(stream: TcpStream) -> Socket {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
