@@ -82,6 +82,20 @@ impl Image {
         }
     }
 
+    /// Writes it to a file, holes as holes.
+    pub fn save(&self, path: &std::path::Path) -> std::io::Result<()> {
+        let file = std::fs::File::create(path)?;
+        file.set_len(self.size)?;
+        for (i, chunk) in self.chunks.iter().enumerate() {
+            let offset = i as u64 * CHUNK;
+            let length = CHUNK.min(self.size - offset) as usize;
+            if let Some(chunk) = chunk {
+                std::os::unix::fs::FileExt::write_all_at(&file, &chunk[..length], offset)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes `offset..offset + length` what it is in `other`.
     pub fn copy_from(&mut self, other: &Image, offset: u64, length: usize) {
         self.write(offset, &other.bytes(offset, length));

@@ -18,6 +18,7 @@
 //! What the machine lacks (root, `/dev/fuse`, loop devices, a `mkfs`) makes a rig *not run*, which is
 //! reported as that and never as passed.
 
+pub mod child;
 pub mod disk;
 pub mod fault;
 pub mod fuse;
@@ -26,6 +27,8 @@ pub mod image;
 pub mod load;
 pub mod oracle;
 pub mod planted;
+pub mod power_cut;
+pub mod report;
 pub mod survival;
 pub mod value;
 pub mod wire;

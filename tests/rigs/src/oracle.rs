@@ -247,15 +247,21 @@ impl Oracle {
         if number != 0 && is_over(&chain[at], before_ms) {
             self.break_promise(Broken::Expired, key, &format!("is at {number}, whose time was over"));
         }
+        let mut late = Vec::new();
         for version in &chain[at + 1..] {
             match (version.acknowledged_ns, self.cut_ns) {
                 (Some(at_ns), Some(cut_ns)) => {
                     let window = cut_ns.saturating_sub(at_ns);
                     self.counts.loss_window_ns = self.counts.loss_window_ns.max(window);
+                    if window > crate::power_cut::WINDOW.as_nanos() as u64 {
+                        let what = format!("{version:?} was lost {} ms after", window / 1_000_000);
+                        late.push(what);
+                    }
                 }
                 _ => self.counts.unacknowledged_gone += 1,
             }
         }
+        late.iter().for_each(|what| self.break_promise(Broken::Window, key, what));
         // Of a key that is absent the number says how far its history is known to have come.
         let state = if number == 0 { State::Absent } else { chain[at].state };
         self.settle(key, chain[at].number, state);
