@@ -8,13 +8,17 @@
 //! Writing is left as work in the streams; the flush job takes it from there (`jobs/flush.rs`).
 
 mod block_table;
+mod checkpoint;
 mod header;
 mod sealed;
 mod stream;
 mod write_buffer;
 
 pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
-pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header};
+pub use checkpoint::{HeldBlock, read_roots};
+pub use header::{
+    DeviceSet, FormatOptions, HeaderError, claim_devices, has_damaged_copy, read_header, write_header,
+};
 pub use sealed::SealedBlock;
 pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};
 pub use write_buffer::{NONE, WriteBuffer};
