@@ -55,10 +55,11 @@ impl Child {
             hears.0.lock().ended = true;
             hears.1.notify_all();
         });
+        let mut pipe = errors;
         let errors = std::thread::spawn(move || {
             let mut text = Vec::new();
             let mut part = [0; 4096];
-            while let Some(Ok(count @ 1..)) = errors.as_ref().map(|mut pipe| pipe.read(&mut part)) {
+            while let Some(Ok(count @ 1..)) = pipe.as_mut().map(|pipe| pipe.read(&mut part)) {
                 if text.len() < ERRORS {
                     text.extend_from_slice(&part[..count]);
                 }

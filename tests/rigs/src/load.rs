@@ -117,6 +117,8 @@ fn namespace_config(options: &Options, device: DeviceConfig) -> NamespaceConfig 
         write_cache_size: 8 * u64::from(BLOCK_SIZE),
         read_cache_size: 0,
         expiry_period: Some(Duration::from_millis(200)),
+        // Short, so that cuts fall into checkpoints and starts rest on them.
+        checkpoint_period: Some(Duration::from_millis(300)),
         ..NamespaceConfig::default()
     }
 }
