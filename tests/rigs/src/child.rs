@@ -40,6 +40,7 @@ impl Child {
             command.args(["--planted", planted.get_name()]);
         }
         command.args(options.relaxed.then_some("--relaxed"));
+        command.args(options.whole_scan.then_some("--whole-scan"));
         command.args(options.only_verify.then_some("--only-verify"));
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut process = spawned.map_err(|error| format!("the child cannot be started: {error}"))?;

@@ -359,7 +359,9 @@ impl Filesystem for FaultyFs {
     ) {
         // A disk keeps its size; times and modes are nobody's business here.
         match self.attributes(inode) {
-            Some(attributes) if size.is_none_or(|size| size == attributes.size) => reply.attr(&TTL, &attributes),
+            Some(attributes) if size.is_none_or(|size| size == attributes.size) => {
+                reply.attr(&TTL, &attributes)
+            }
             Some(_) => reply.error(Errno::EPERM),
             None => reply.error(Errno::ENOENT),
         }
@@ -439,12 +441,11 @@ impl Filesystem for FaultyFs {
         if inode != INodeNo::ROOT {
             return reply.error(Errno::ENOTDIR);
         }
-        let entries =
-            [(INodeNo::ROOT, FileType::Directory, "."), (INodeNo::ROOT, FileType::Directory, ".."), (
-                FILE_INODE,
-                FileType::RegularFile,
-                FILE,
-            )];
+        let entries = [
+            (INodeNo::ROOT, FileType::Directory, "."),
+            (INodeNo::ROOT, FileType::Directory, ".."),
+            (FILE_INODE, FileType::RegularFile, FILE),
+        ];
         for (i, (inode, kind, name)) in entries.into_iter().enumerate().skip(offset as usize) {
             if reply.add(inode, i as u64 + 1, kind, name) {
                 break;
@@ -468,7 +469,8 @@ impl Filesystem for FaultyFs {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        if mode & !(libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE) != 0 {
+        if mode & !(libc::FALLOC_FL_KEEP_SIZE | libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE) != 0
+        {
             return reply.error(Errno::EOPNOTSUPP);
         }
         let zeroes = mode & (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE) != 0;

@@ -133,7 +133,11 @@ pub fn finish(mut child: Child, program: &str, arguments: &[&str]) -> Result<Str
         let _ = out.read_to_string(&mut output);
         let _ = err.read_to_string(&mut errors);
     }
-    if status.success() { Ok(output.trim().to_owned()) } else { Err(format!("{}: {}", what(), errors.trim())) }
+    if status.success() {
+        Ok(output.trim().to_owned())
+    } else {
+        Err(format!("{}: {}", what(), errors.trim()))
+    }
 }
 
 /// Waits for a child, at most so long.
@@ -338,7 +342,8 @@ fn loops() -> Vec<(String, PathBuf)> {
 pub fn clean_up() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/run") else { return Vec::new() };
     let is_left = |path: &PathBuf| {
-        let pid = path.to_str().and_then(|path| path.strip_prefix(NAME)).and_then(|pid| pid.parse::<u32>().ok());
+        let pid =
+            path.to_str().and_then(|path| path.strip_prefix(NAME)).and_then(|pid| pid.parse::<u32>().ok());
         pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
     };
     let left: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_left).collect();

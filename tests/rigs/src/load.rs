@@ -12,7 +12,7 @@ use crate::value::{value, version_of};
 use crate::wire::{Message, Tag, mono_ns};
 use aerolith_engine::device::{DeviceOptions, FileDevice};
 use aerolith_engine::{
-    AsyncNamespace, Config, DeviceConfig, Durability, Driver, Engine, Error, Key, LocalRing, NamespaceConfig,
+    AsyncNamespace, Config, DeviceConfig, Driver, Durability, Engine, Error, Key, LocalRing, NamespaceConfig,
     Timestamp, Ttl, Value, WritePolicy,
 };
 use rand::rngs::StdRng;
@@ -56,6 +56,9 @@ pub struct Options {
     /// A bug to plant.
     #[arg(long, value_enum, default_value_t = Planted::None)]
     pub planted: Planted,
+    /// Open from what all blocks hold, past any checkpoint.
+    #[arg(long)]
+    pub whole_scan: bool,
     /// Close the engine after reading all keys.
     #[arg(long)]
     pub only_verify: bool,
@@ -67,7 +70,10 @@ enum Known {
     /// A write failed: it may be there or not.
     Unknown,
     Absent,
-    Live { version: u64, expires_ms: u64 },
+    Live {
+        version: u64,
+        expires_ms: u64,
+    },
 }
 
 struct Lane<'a> {
@@ -119,6 +125,7 @@ fn namespace_config(options: &Options, device: DeviceConfig) -> NamespaceConfig 
         expiry_period: Some(Duration::from_millis(200)),
         // Short, so that cuts fall into checkpoints and starts rest on them.
         checkpoint_period: Some(Duration::from_millis(300)),
+        use_checkpoint: !options.whole_scan,
         ..NamespaceConfig::default()
     }
 }
@@ -155,7 +162,8 @@ pub fn run(options: Options) {
     };
     let recovery = engine.recovery("rigs").expect("it is configured");
     let (opened_ms, scanned) = ((mono_ns() - began) / 1_000_000, recovery.scanned_blocks);
-    tell(Message { a: opened_ms, b: scanned, ..Message::of(Tag::Opened) });
+    let checkpoints = 2 * recovery.rejected_checkpoints + u64::from(recovery.checkpoint.is_some());
+    tell(Message { a: opened_ms, b: scanned, c: checkpoints, ..Message::of(Tag::Opened) });
     let namespace = engine.namespace("rigs").expect("it is configured").to_async();
     let found = verify(&namespace, options.seed);
     if let Err(difference) = namespace.verify() {
@@ -333,8 +341,7 @@ impl<'a> Lane<'a> {
             members.iter().zip(&bins).map(|(&at, bins)| (key_of(self.key(at)), &bins[..])).collect();
         let policy = WritePolicy::with_ttl(Ttl::Never);
         let result = self.world.namespace.put_many(&records, &policy).await;
-        let now: Vec<_> =
-            members.iter().map(|&at| (at, Known::Live { version, expires_ms: 0 })).collect();
+        let now: Vec<_> = members.iter().map(|&at| (at, Known::Live { version, expires_ms: 0 })).collect();
         self.end(result, &now);
     }
 

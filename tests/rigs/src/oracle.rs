@@ -97,6 +97,8 @@ pub struct Counts {
     pub unacknowledged_gone: u64,
     /// The longest time in ns between a relaxed acknowledgement that was lost and its cut.
     pub loss_window_ns: u64,
+    /// Relaxed writes lost that had been acknowledged longer before the cut than is aimed at.
+    pub long_windows: u64,
 }
 
 /// The oracle of one chain.
@@ -162,7 +164,9 @@ impl Oracle {
             return;
         }
         match tag {
-            Tag::Begin => self.begin(lane, key, a, if c == 1 { State::Absent } else { State::Put { expires_ms: b } }),
+            Tag::Begin => {
+                self.begin(lane, key, a, if c == 1 { State::Absent } else { State::Put { expires_ms: b } })
+            }
             Tag::Acknowledged => self.acknowledge(lane, a, b),
             Tag::Failed => {
                 self.counts.failed += 1;
@@ -237,7 +241,9 @@ impl Oracle {
             let (broken, what) = match number {
                 0 => (Broken::Lost, format!("is absent, the floor is {floor:?}")),
                 _ if !was_known => (Broken::Ghost, format!("is at {number}, which was excluded: {floor:?}")),
-                _ if is_over(floor, before_ms) => (Broken::Zombie, format!("is at {number}, above it {floor:?}")),
+                _ if is_over(floor, before_ms) => {
+                    (Broken::Zombie, format!("is at {number}, above it {floor:?}"))
+                }
                 _ => (Broken::Lost, format!("is at {number}, the floor is {floor:?}")),
             };
             self.break_promise(broken, key, &what);
@@ -253,6 +259,8 @@ impl Oracle {
                 (Some(at_ns), Some(cut_ns)) => {
                     let window = cut_ns.saturating_sub(at_ns);
                     self.counts.loss_window_ns = self.counts.loss_window_ns.max(window);
+                    let aimed_ns = crate::power_cut::AIMED_WINDOW.as_nanos() as u64;
+                    self.counts.long_windows += u64::from(window > aimed_ns);
                     if window > crate::power_cut::WINDOW.as_nanos() as u64 {
                         let what = format!("{version:?} was lost {} ms after", window / 1_000_000);
                         late.push(what);
@@ -291,7 +299,9 @@ impl Oracle {
     pub fn note_open_groups(&mut self) {
         let open = std::mem::take(&mut self.begun);
         self.groups.extend(
-            open.into_iter().filter(|(_, members)| members.len() > 1).map(|((_, number), members)| (number, members)),
+            open.into_iter()
+                .filter(|(_, members)| members.len() > 1)
+                .map(|((_, number), members)| (number, members)),
         );
     }
 }

@@ -38,7 +38,9 @@ impl Device for NoDsync {
 
     fn submit(&self, request: Request) -> Ticket {
         self.0.submit(match request {
-            Request::Write { offset, data, range, .. } => Request::Write { offset, data, range, durable: false },
+            Request::Write { offset, data, range, .. } => {
+                Request::Write { offset, data, range, durable: false }
+            }
             other => other,
         })
     }

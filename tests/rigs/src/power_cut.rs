@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// What a recovery may take before it counts as one that does not end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Broken promises of one life that are printed; all are counted.
+const PRINTED: usize = 6;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -73,6 +75,12 @@ pub struct Outcome {
     pub recovery_cuts: u32,
     /// Lives that were not cut and read everything.
     pub clean_ends: u32,
+    /// Starts that rest on a checkpoint.
+    pub checkpoint_starts: u64,
+    /// Starts that were told to read all blocks, past any checkpoint.
+    pub whole_scans: u64,
+    /// Checkpoints that starts rejected, because a cut had left them in part.
+    pub rejected_checkpoints: u64,
     /// Blocks that starts had to read whole, because a cut had left them open.
     pub scanned_blocks: u64,
     /// The longest start, in ms.
@@ -118,6 +126,9 @@ pub fn run(plan: &Plan, stop: &dyn Fn() -> bool) -> Result<Outcome, String> {
         mount_cuts: 0,
         recovery_cuts: 0,
         clean_ends: 0,
+        checkpoint_starts: 0,
+        whole_scans: 0,
+        rejected_checkpoints: 0,
         scanned_blocks: 0,
         longest_open_ms: 0,
         in_flight: 0,
@@ -190,12 +201,16 @@ impl Rig<'_> {
 
     fn options(&mut self, setup: &Setup, only_verify: bool) -> Options {
         self.life += 1;
+        // Both ways must give the same answer, and one oracle holds them to it.
+        let whole_scan = self.rng.random_range(0..4) == 0;
+        self.outcome.whole_scans += u64::from(whole_scan);
         Options {
             path: setup.path.clone(),
             seed: self.plan.seed,
             life: self.life,
             relaxed: self.plan.relaxed,
             planted: self.plan.planted,
+            whole_scan,
             only_verify,
         }
     }
@@ -215,7 +230,8 @@ impl Rig<'_> {
         let moment = self.draw_moment(first);
         let shape = Shape::draw(&mut self.rng);
         let (seed, load_ms) = (self.rng.random(), self.rng.random_range(20..=self.plan.load_ms.max(20)));
-        let recovery_ms = self.rng.random_range(0..150);
+        // A start takes some 20 ms.
+        let recovery_ms = self.rng.random_range(0..40);
         let mount_us = self.rng.random_range(0..40_000);
         self.outcome.cuts += 1;
         let mounting = Setup::begin(&self.home, self.plan.stack, sector_size)?;
@@ -281,15 +297,22 @@ impl Rig<'_> {
             if message.tag == Tag::Opened {
                 self.outcome.longest_open_ms = self.outcome.longest_open_ms.max(message.a);
                 self.outcome.scanned_blocks += message.b;
+                self.outcome.checkpoint_starts += message.c % 2;
+                self.outcome.rejected_checkpoints += message.c / 2;
             }
         }
         let has = |tag: Tag| messages.iter().any(|message| message.tag == tag);
         if whole && !has(Tag::Verified) {
             oracle.broken.push((Broken::Refused, "the engine did not come up on what survived".into()));
         }
-        for (broken, what) in &mut oracle.broken[before..] {
+        for (_, what) in &mut oracle.broken[before..] {
             *what = format!("{context}: {what}");
+        }
+        for (broken, what) in oracle.broken[before..].iter().take(PRINTED) {
             eprintln!("{broken:?}: {what}");
+        }
+        if oracle.broken.len() > before + PRINTED {
+            eprintln!("{context}: and {} more", oracle.broken.len() - before - PRINTED);
         }
         if oracle.broken.len() > before && !errors.is_empty() {
             eprintln!("the child said: {errors}");
@@ -306,5 +329,8 @@ impl Rig<'_> {
     }
 }
 
-/// The longest loss window of relaxed writes that is no violation.
-pub const WINDOW: Duration = FLUSH_MAX.saturating_add(Duration::from_millis(50));
+/// The loss window of relaxed writes that is aimed at, on a machine that is not loaded. What is longer is counted.
+pub const AIMED_WINDOW: Duration = FLUSH_MAX.saturating_add(Duration::from_millis(50));
+/// The longest one that is no violation. The window ends when the write is on the disk, so a busy machine's scheduler
+/// is in it; ten times over, it is the engine that has let a write lie.
+pub const WINDOW: Duration = FLUSH_MAX.saturating_mul(10);

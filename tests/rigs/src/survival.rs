@@ -82,8 +82,7 @@ impl Shape {
     /// For each write the fates of its sectors. The same shape, seed and writes give the same fates.
     pub fn fates(self, seed: u64, sector_size: u32, writes: &[CachedWrite]) -> Vec<Vec<Fate>> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut all: Vec<Vec<Fate>> =
-            writes.iter().map(|write| vec![Fate::Kept; write.sectors]).collect();
+        let mut all: Vec<Vec<Fate>> = writes.iter().map(|write| vec![Fate::Kept; write.sectors]).collect();
         let last = all.iter().rposition(|fates| !fates.is_empty());
         match self {
             Shape::Nothing => all.iter_mut().for_each(|fates| fates.fill(Fate::Lost)),
@@ -168,7 +167,10 @@ mod tests {
             assert!(prefix[lost_from..].iter().all(|&fate| fate == Fate::Lost), "a prefix has an end");
             let newest: Vec<Fate> = fates(Shape::Newest).concat();
             let kept_from = newest.iter().position(|&fate| fate == Fate::Kept).expect("one at least");
-            assert!(newest[kept_from..].iter().all(|&fate| fate == Fate::Kept), "the newest have a beginning");
+            assert!(
+                newest[kept_from..].iter().all(|&fate| fate == Fate::Kept),
+                "the newest have a beginning"
+            );
             for (write, fates) in writes.iter().zip(fates(Shape::Regions)) {
                 let one_region = write.offset / REGION == (write.offset + 7 * 512) / REGION;
                 assert!(!one_region || fates.iter().all(|&fate| fate == fates[0]), "a region is whole");

@@ -12,7 +12,8 @@ pub const SIZE: usize = 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tag {
-    /// The engine is open. `a` is how long that took in ms, `b` how many blocks the start read whole.
+    /// The engine is open. `a` is how long that took in ms, `b` how many blocks the start read whole, `c` twice the
+    /// checkpoints it rejected, and one more if it rests on one.
     Opened = 1,
     /// A key as the start left it: `a` is its version, 0 if it is absent; `b` and `c` are the wall clock in ms
     /// before and after the read.
@@ -104,7 +105,8 @@ impl Message {
     /// A record from its bytes; none if they are not one.
     pub fn decode(bytes: &[u8; SIZE]) -> Option<Self> {
         let tag = TAGS.into_iter().find(|&tag| tag as u8 == bytes[0])?;
-        let word = |at: usize| bytes[at..at + 8].iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let word =
+            |at: usize| bytes[at..at + 8].iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         Some(Message {
             tag,
             lane: u16::from_le_bytes([bytes[2], bytes[3]]),
