@@ -15,12 +15,17 @@
 //! surviving image is set up again, the kernel replays its journal, a new child opens the engine and reads every
 //! key, and the [`oracle`] says what may be there.
 //!
+//! [`fault_run`] uses the same parts for faults of a disk that stays up: one is armed, strikes, and a restart shows
+//! whether every acknowledgement was honest.
+//!
 //! What the machine lacks (root, `/dev/fuse`, loop devices, a `mkfs`) makes a rig *not run*, which is
 //! reported as that and never as passed.
 
+pub mod cases;
 pub mod child;
 pub mod disk;
 pub mod fault;
+pub mod fault_run;
 pub mod fuse;
 pub mod host;
 pub mod image;

@@ -262,6 +262,10 @@ impl<'a> Lane<'a> {
             };
             match self.rng.random_range(0..100) {
                 _ if self.world.latched.load(Ordering::Relaxed) => {
+                    // Now and then a write all the same, to one key: no answer to it may be yes.
+                    if self.rng.random_range(0..16) == 0 {
+                        self.put(LANE_KEYS as usize - 1, 0).await;
+                    }
                     self.read(at).await;
                     // What is in RAM answers at once: others must have a turn too.
                     give_way().await;

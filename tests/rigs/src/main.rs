@@ -4,7 +4,7 @@ use aerolith_rigs::host::{Stack, clean_up};
 use aerolith_rigs::planted::Planted;
 use aerolith_rigs::power_cut::Plan;
 use aerolith_rigs::report::{self, Row};
-use aerolith_rigs::{load, power_cut};
+use aerolith_rigs::{fault_run, load, power_cut};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +27,8 @@ struct Cli {
 enum Verb {
     /// Cuts the power under the engine, again and again, and checks what is there.
     PowerCut(PowerCut),
+    /// Lets the disk fail once, again and again, and checks what the engine does.
+    Faults(Faults),
     /// Takes down what earlier runs have left.
     Cleanup,
     /// The process that runs the engine; started by the others.
@@ -65,6 +67,19 @@ struct PowerCut {
     json: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct Faults {
+    /// Faults that must strike.
+    #[arg(long, env = "AEROLITH_FAULTS", default_value_t = 40)]
+    count: u32,
+    /// Of everything that is drawn.
+    #[arg(long, env = "AEROLITH_SEED", default_value_t = 1)]
+    seed: u64,
+    /// Where to write the results as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let verb = Cli::parse().command;
     if let Verb::Child(options) = verb {
@@ -83,6 +98,7 @@ fn main() -> ExitCode {
     }
     let (rows, json) = match verb {
         Verb::PowerCut(arguments) => (power_cuts(&arguments, &stop), arguments.json),
+        Verb::Faults(arguments) => (faults(&arguments, &stop), arguments.json),
         Verb::Cleanup | Verb::Child(_) => return ExitCode::SUCCESS,
     };
     finish(rows, json.as_deref())
@@ -102,6 +118,20 @@ fn finish(rows: Result<Vec<Row>, String>, json: Option<&std::path::Path>) -> Exi
         Ok(rows) if rows.iter().any(Row::is_not_run) => ExitCode::from(NOT_RUN),
         Ok(_) => ExitCode::SUCCESS,
     }
+}
+
+fn faults(arguments: &Faults, stop: &dyn Fn() -> bool) -> Result<Vec<Row>, String> {
+    if let Some(reason) = Stack::Direct.missing() {
+        return Ok(vec![Row::not_run(report::FAULTS_NAME, &reason)]);
+    }
+    let plan = fault_run::Plan { count: arguments.count, seed: arguments.seed };
+    let outcome = fault_run::run(&plan, stop)?;
+    let mut rows = vec![report::fault_row(&plan, &outcome)];
+    // A stack that is missing is said in a row of its own: the others have not stood in for it.
+    let name =
+        |reason: &str| format!("{}, {}", report::FAULTS_NAME, reason.split(':').next().unwrap_or_default());
+    rows.extend(outcome.missing.iter().map(|reason| Row::not_run(&name(reason), reason)));
+    Ok(rows)
 }
 
 fn power_cuts(arguments: &PowerCut, stop: &dyn Fn() -> bool) -> Result<Vec<Row>, String> {

@@ -3,6 +3,7 @@
 //! The file is a list of rows: `{"row", "count", "violations", "details"}`, or `{"row", "not_run": "reason"}` where
 //! the machine lacks something. A rig that did not run has not passed.
 
+use crate::fault_run;
 use crate::oracle::Broken;
 use crate::planted::Planted;
 use crate::power_cut::{AIMED_WINDOW, Outcome, Plan, WINDOW};
@@ -133,6 +134,35 @@ pub fn power_cut_row(plan: &Plan, outcome: &Outcome) -> Row {
     details["broken promises"] = json!(broken);
     details["seen at cut"] = if broken > 0 { json!(outcome.cuts) } else { Value::Null };
     Row::ran(&power_cut_name(plan), outcome.cuts.into(), u64::from(broken == 0), details)
+}
+
+/// The name of the fault row.
+pub const FAULTS_NAME: &str = "I/O faults on the real path";
+
+/// A fault run as a row.
+pub fn fault_row(plan: &fault_run::Plan, outcome: &fault_run::Outcome) -> Row {
+    let broken = &outcome.oracle.broken;
+    let conduct = broken.iter().filter(|(kind, _)| *kind == Broken::Conduct).count();
+    let counts = &outcome.oracle.counts;
+    let details = json!({
+        "seed": plan.seed,
+        "seconds": outcome.elapsed.as_secs_f64().round(),
+        "struck": outcome.struck,
+        "cases whose fault met no request": outcome.missed,
+        "latched": outcome.latched,
+        "absorbed by the file system": outcome.absorbed,
+        "starts refused, as they must be": outcome.refused,
+        "reads that went on after a latch": outcome.reads_latched,
+        "writes tried after a latch, all refused": outcome.writes_latched,
+        "ended by a power cut, the others by a kill": outcome.cuts,
+        "writes acknowledged": counts.acknowledged,
+        "writes that failed": counts.failed,
+        "acknowledged durable versions checked": counts.checked,
+        "wrong acknowledgements, bytes or reads": broken.len() - conduct,
+        "wrong conduct": conduct,
+        "stacks not run": outcome.missing,
+    });
+    Row::ran(FAULTS_NAME, outcome.count().into(), broken.len() as u64, details)
 }
 
 #[cfg(test)]
