@@ -3,7 +3,7 @@
 use crate::load::Options;
 use crate::wire::{Message, Tag};
 use clap::ValueEnum;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::io::{BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// What a killed child may take to be gone: the kernel takes its rings apart, and every request is answered.
 const DEATH: Duration = Duration::from_secs(20);
+/// Between two looks at what was heard.
+const PAUSE: Duration = Duration::from_millis(2);
 /// What is kept of what a child prints, in bytes.
 const ERRORS: usize = 16 << 10;
 
@@ -81,6 +83,8 @@ impl Child {
             if heard.ended || self.heard.1.wait_until(&mut heard, deadline).timed_out() {
                 return enough(&heard.messages);
             }
+            // To ask after each of thousands of records would take longer than they do to come.
+            MutexGuard::unlocked(&mut heard, || std::thread::sleep(PAUSE));
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Plan {
     pub count: u32,
     /// Of everything that is drawn.
     pub seed: u64,
+    /// Only kinds whose name has this in it; empty for all.
+    pub kind: String,
 }
 
 /// What came of it.
@@ -94,12 +96,16 @@ struct Rig {
 pub fn run(plan: &Plan, stop: &dyn Fn() -> bool) -> Result<Outcome, String> {
     let began = Instant::now();
     let mut kinds = cases::all();
+    kinds.retain(|case| format!("{}, {}", case.name, case.stack.name()).contains(&plan.kind));
     let mut missing = Vec::new();
     for stack in [Stack::Direct, Stack::Raw, Stack::Ext4, Stack::Xfs] {
         if let Some(reason) = stack.missing() {
             missing.push(format!("{}: {reason}", stack.name()));
             kinds.retain(|case| case.stack != stack);
         }
+    }
+    if kinds.is_empty() {
+        return Err(format!("there is no kind of fault with {:?} in its name", plan.kind));
     }
     let home = Home::new()?;
     let control = Control::new(Stack::Direct.disk_size());

@@ -267,7 +267,8 @@ impl<'a> Lane<'a> {
                         self.put(LANE_KEYS as usize - 1, 0).await;
                     }
                     self.read(at).await;
-                    // What is in RAM answers at once: others must have a turn too.
+                    // What is in RAM answers at once: others must have a turn too, and the parent must keep up.
+                    std::thread::sleep(Duration::from_micros(100));
                     give_way().await;
                 }
                 0..60 => self.put(at, 0).await,

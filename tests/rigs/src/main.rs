@@ -72,6 +72,9 @@ struct Faults {
     /// Faults that must strike.
     #[arg(long, env = "AEROLITH_FAULTS", default_value_t = 40)]
     count: u32,
+    /// Only kinds whose name ("EIO on a flush, raw") has this in it.
+    #[arg(long, default_value = "")]
+    kind: String,
     /// Of everything that is drawn.
     #[arg(long, env = "AEROLITH_SEED", default_value_t = 1)]
     seed: u64,
@@ -124,7 +127,7 @@ fn faults(arguments: &Faults, stop: &dyn Fn() -> bool) -> Result<Vec<Row>, Strin
     if let Some(reason) = Stack::Direct.missing() {
         return Ok(vec![Row::not_run(report::FAULTS_NAME, &reason)]);
     }
-    let plan = fault_run::Plan { count: arguments.count, seed: arguments.seed };
+    let plan = fault_run::Plan { count: arguments.count, seed: arguments.seed, kind: arguments.kind.clone() };
     let outcome = fault_run::run(&plan, stop)?;
     let mut rows = vec![report::fault_row(&plan, &outcome)];
     // A stack that is missing is said in a row of its own: the others have not stood in for it.
