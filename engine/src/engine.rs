@@ -148,6 +148,25 @@ impl Engine {
         upkeep.iter_mut().map(|job| job.step()).fold(next, Next::min) == Next::Now
     }
 
+    /// Without threads: how many jobs there are for `step_job`.
+    pub fn job_count(&self) -> usize {
+        match &self.jobs {
+            Jobs::ByHand { flush, upkeep } => flush.len() + upkeep.len(),
+            Jobs::Threads { .. } => 0,
+        }
+    }
+
+    /// Without threads: one step of job number `at` alone, so that a simulation chooses who comes next. True if it has
+    /// more to do at once; false also if there is no such job.
+    pub fn step_job(&mut self, at: usize) -> bool {
+        let Jobs::ByHand { flush, upkeep } = &mut self.jobs else { return false };
+        let next = match at.checked_sub(flush.len()) {
+            None => flush[at].step(),
+            Some(at) => upkeep.get_mut(at).map_or(Next::Within(u64::MAX), |job| job.step()),
+        };
+        next == Next::Now
+    }
+
     /// Flushes everything acknowledged, closes the open blocks with their footers, writes a last checkpoint if the namespace
     /// is configured to have them, and stops the threads.
     /// Reads through handles that are still held go on; writes get `Error::Closed`.

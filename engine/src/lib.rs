@@ -37,6 +37,11 @@ pub mod format;
 pub mod index;
 mod jobs;
 mod namespace;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
+#[cfg(not(feature = "planted-bugs"))]
+#[allow(dead_code)]
+mod planted;
 mod progress;
 pub mod record;
 mod signal;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub mod device;
 pub mod model;
+pub mod sim;
 
 /// 2026-01-01 in milliseconds since the Unix epoch: where tests begin.
 pub const START: Timestamp = Timestamp(1_767_225_600_000);

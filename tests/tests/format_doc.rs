@@ -97,6 +97,33 @@ fn structs() -> Vec<(&'static str, usize, Vec<Field>)> {
             body_checksum,
             checksum
         }),
+        fields!(CheckpointRoot {
+            magic,
+            id,
+            set_uuid,
+            incarnation,
+            written_ms,
+            entry_count,
+            summary_size,
+            summary_checksum,
+            summary_member,
+            reserved_a,
+            summary_block,
+            summary_epoch,
+            reserved,
+            checksum
+        }),
+        fields!(PartHeader {
+            magic,
+            id,
+            next,
+            payload_size,
+            reserved,
+            payload_checksum,
+            reserved_b,
+            checksum
+        }),
+        fields!(PartPlace { epoch, block, member, reserved }),
     ]
 }
 
@@ -183,6 +210,15 @@ fn every_constant_has_the_value_that_is_written_down() {
         ("FOOTER_MAGIC", word(FOOTER_MAGIC)),
         ("FOOTER_ENTRY_SIZE", FOOTER_ENTRY_SIZE.into()),
         ("FOOTER_TRAILER_SIZE", FOOTER_TRAILER_SIZE.into()),
+        ("ROOT_MAGIC", word(ROOT_MAGIC)),
+        ("ROOT_SIZE", ROOT_SIZE as u64),
+        ("ROOT_OFFSET", ROOT_OFFSET),
+        ("ROOT_SLOTS", ROOT_SLOTS),
+        ("CHECKPOINT_STREAM", CHECKPOINT_STREAM.into()),
+        ("PART_MAGIC", word(PART_MAGIC)),
+        ("PART_HEADER_SIZE", PART_HEADER_SIZE.into()),
+        ("PART_PAYLOAD", PART_PAYLOAD.into()),
+        ("CHECKPOINT_ENTRY_SIZE", CHECKPOINT_ENTRY_SIZE.into()),
         ("VOID_TIME_EPOCH_MS", VOID_TIME_EPOCH_MS),
         ("MAX_USER_KEY_SIZE", MAX_USER_KEY_SIZE as u64),
         ("MAX_SET_NAME_SIZE", MAX_SET_NAME_SIZE as u64),
@@ -322,4 +358,19 @@ fn the_footer_of_the_example_is_read_and_written() {
     let trailer = FooterTrailer::parse(&block, salt(), EPOCH, 16384).expect("the example is whole");
     let footer = Footer::parse(&block, trailer).expect("the example is whole");
     assert_eq!((footer.entries, footer.set_names), (vec![entry], vec!["users".to_owned()]));
+}
+
+#[test]
+fn the_summary_of_the_example_is_read_and_written() {
+    let summary = Summary {
+        next_sequence: 99,
+        members: vec![MemberSummary { begin_epoch: 7, open: vec![(1, 4096)], epochs: vec![0, 5, 6] }],
+        parts: vec![PartPlace { epoch: 10, block: 2, member: 0, reserved: 0 }],
+        partitions: vec![PartitionSummary { partition: 3, entry_count: 2, sequence: 90 }],
+        sets: vec![(4, "users".into())],
+        system: vec![(17, [1, 2, 3])],
+    };
+    let bytes = example("summary");
+    assert_eq!(hex(&bytes), hex(&summary.encode()));
+    assert_eq!(Summary::parse(&bytes).as_ref(), Ok(&summary));
 }

@@ -26,20 +26,36 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
 
 /// The rooms of the engine, and which others each may name. Every file directly in `engine/src` is a room too.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("format", &[]),
+    ("planted", &[]),
+    ("format", &["planted"]),
     ("device", &[]),
     ("index", &[]),
     ("record", &[]),
     ("clock", &[]),
     ("signal", &[]),
-    ("volume", &["format", "device", "index", "signal"]),
+    ("volume", &["format", "device", "index", "planted", "signal"]),
     ("error", &["format", "device", "record", "volume"]),
     ("progress", &["error"]),
     ("config", &["device", "error", "progress"]),
-    ("namespace", &["clock", "config", "device", "error", "format", "index", "record", "signal", "volume"]),
+    (
+        "namespace",
+        &["clock", "config", "device", "error", "format", "index", "planted", "record", "signal", "volume"],
+    ),
     (
         "jobs",
-        &["clock", "config", "device", "error", "format", "index", "namespace", "record", "signal", "volume"],
+        &[
+            "clock",
+            "config",
+            "device",
+            "error",
+            "format",
+            "index",
+            "namespace",
+            "planted",
+            "record",
+            "signal",
+            "volume",
+        ],
     ),
     (
         "startup",
@@ -52,6 +68,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "index",
             "jobs",
             "namespace",
+            "planted",
             "progress",
             "record",
             "signal",

@@ -16,6 +16,7 @@
 
 use super::checksum::{BlockSalt, hash};
 use super::{BLOCK_HEADER_SIZE, Fault};
+use crate::planted::{self, Bug};
 use bytemuck::{Pod, Zeroable};
 use std::mem::{offset_of, size_of};
 use xxhash_rust::xxh3::xxh3_64;
@@ -168,7 +169,8 @@ impl PartHeader {
         let header = Self::parse_header(block, id, salt)?;
         let payload = block.get(PART_PAYLOAD as usize..).ok_or(Fault::Short)?;
         let payload = payload.get(..header.payload_size as usize).ok_or(Fault::Length)?;
-        if hash(0, payload) ^ salt.at(PART_PAYLOAD) != header.payload_checksum {
+        let is_right = hash(0, payload) ^ salt.at(PART_PAYLOAD) == header.payload_checksum;
+        if !is_right && !planted::is(Bug::RootBeforeParts) {
             return Err(Fault::Checksum);
         }
         Ok((header, payload))

@@ -4,6 +4,7 @@
 //! is known, outside the write buffer's lock; the place enters with one XOR. Two different places
 //! have different salts, so bytes that are whole but in the wrong place fail like damaged ones.
 
+use crate::planted::{self, Bug};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// An odd factor (2^64 divided by the golden ratio): multiplication by it loses no bit.
@@ -24,6 +25,7 @@ impl BlockSalt {
     /// The salt of block `block_id` of member `member_index` of the device set `set_uuid`, in the life
     /// that began with `epoch`.
     pub fn new(set_uuid: &[u8; 16], member_index: u16, block_id: u32, epoch: u64) -> Self {
+        let epoch = if planted::is(Bug::EpochNotInChecksum) { 0 } else { epoch };
         let mut place = [0u8; 32];
         place[..16].copy_from_slice(set_uuid);
         place[16..18].copy_from_slice(&member_index.to_le_bytes());

@@ -13,6 +13,7 @@
 
 use super::checksum::{BlockSalt, hash};
 use super::{Fault, record};
+use crate::planted::{self, Bug};
 use bytemuck::{Pod, Zeroable};
 use std::mem::size_of;
 
@@ -78,7 +79,8 @@ impl GroupHeader {
             return Err(Fault::Length);
         }
         let frame = bytes.get(..length).ok_or(Fault::Length)?;
-        if frame_hash(frame) ^ salt.at(pos) != header.checksum {
+        let is_right = frame_hash(frame) ^ salt.at(pos) == header.checksum;
+        if !is_right && !planted::is(Bug::GroupChecksumIgnored) {
             return Err(Fault::Checksum);
         }
         Ok(header)

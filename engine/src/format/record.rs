@@ -13,6 +13,7 @@
 
 use super::checksum::{BlockSalt, hash};
 use super::{Fault, UNIT};
+use crate::planted::{self, Bug};
 use bytemuck::{Pod, Zeroable};
 use std::mem::{offset_of, size_of};
 
@@ -252,7 +253,8 @@ impl<'a> RecordView<'a> {
     /// Reads the record at the start of `bytes` and proves it: length, then checksum for its place.
     pub fn parse(bytes: &'a [u8], salt: BlockSalt, pos: u32) -> Result<Self, Fault> {
         let view = Self::parse_trusted(bytes)?;
-        if record_hash(view.bytes) ^ salt.at(pos) != view.header.checksum {
+        let is_right = record_hash(view.bytes) ^ salt.at(pos) == view.header.checksum;
+        if !is_right && !planted::is(Bug::RecordChecksumIgnored) {
             return Err(Fault::Checksum);
         }
         Ok(view)

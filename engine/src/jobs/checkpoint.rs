@@ -25,6 +25,7 @@ use crate::format::{
 use crate::index::{Flags, PARTITION_COUNT, PartitionId};
 use crate::namespace::CheckpointOutcome;
 use crate::namespace::core::Core;
+use crate::planted::{self, Bug};
 use crate::volume::HeldBlock;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -208,7 +209,9 @@ impl Checkpoint {
         let is_written = writing.waiting.is_empty() && writing.in_flight.is_empty();
         let next = match writing.phase {
             Phase::Copy(from) if writing.waiting.len() < DEPTH => writing.copy(&core, from),
-            Phase::Settle(number) if is_written && core.undurable_from() > number => {
+            Phase::Settle(number)
+                if is_written && (core.undurable_from() > number || planted::is(Bug::RootBeforeRecords)) =>
+            {
                 writing.phase = Phase::Summarize;
                 Next::Now
             }
@@ -217,7 +220,7 @@ impl Checkpoint {
                 core.volumes.iter().for_each(|volume| volume.hasten(number));
                 Next::Within(10)
             }
-            Phase::Summary if is_written => {
+            Phase::Summary if is_written || planted::is(Bug::RootBeforeParts) => {
                 writing.root(&core);
                 Next::Now
             }

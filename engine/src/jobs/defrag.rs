@@ -20,6 +20,7 @@ use crate::format::{
 use crate::index::{Location, PartitionId, SizeClass, Tag};
 use crate::namespace::core::{Core, Life, life};
 use crate::namespace::is_tombstone;
+use crate::planted::{self, Bug};
 use crate::volume::{AppendError, BlockId, BlockState, StreamId, Volume};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -207,7 +208,9 @@ impl Defrag {
         let offset = u64::from(place.block.0) * u64::from(volume.block_size()) + u64::from(candidate.pos);
         let here = Location { device: volume.member(), unit: offset / Location::UNIT_SIZE };
         let mut partition = core.index.lock(candidate.partition);
-        let Some(entry) = partition.get(candidate.tag).filter(|entry| entry.location() == here) else {
+        let is_current =
+            |entry: &crate::index::Entry| entry.location() == here || planted::is(Bug::DefragMovesStale);
+        let Some(entry) = partition.get(candidate.tag).filter(is_current) else {
             return Moved::Done;
         };
         // An entry points into the block as it is now: was that the life that was read?
@@ -217,7 +220,11 @@ impl Defrag {
         let now = core.now();
         let is_masking =
             entry.flags().contains(crate::index::Flags::OLDER_MAY_OUTLIVE) || is_tombstone(&entry);
-        if core.sets.is_truncated(&entry) || (life(entry.void_time(), now) == Life::Over && !is_masking) {
+        let is_dropped = is_tombstone(&entry) && planted::is(Bug::DefragDropsTombstones);
+        if is_dropped
+            || core.sets.is_truncated(&entry)
+            || (life(entry.void_time(), now) == Life::Over && !is_masking)
+        {
             partition.remove(candidate.tag);
             core.forget(&entry);
             volume.release(here, entry.size_class());

@@ -11,6 +11,7 @@
 use super::{Job, Next};
 use crate::device::{AlignedBuffer, Request, Ticket};
 use crate::namespace::core::Core;
+use crate::planted::{self, Bug};
 use crate::volume::{BlockId, Progress, StreamId, Volume};
 use std::sync::Arc;
 
@@ -75,7 +76,8 @@ impl Flush {
             any = true;
             let done = self.in_flight.swap_remove(i);
             let volume = self.core.volume(done.member);
-            match answer.result {
+            let is_taken_for_good = planted::is(Bug::FailedWriteIgnored);
+            match answer.result.or_else(|error| if is_taken_for_good { Ok(()) } else { Err(error) }) {
                 Ok(()) => self.progressed(volume.written(done.stream, done.piece)),
                 Err(error) => self.core.fail_device(volume, error.to_string()),
             }
@@ -131,8 +133,12 @@ impl Flush {
                     let Some(write) = state.next_write() else { break };
                     let offset =
                         u64::from(write.block.0) * u64::from(volume.block_size()) + u64::from(write.pos);
-                    let request =
-                        Request::Write { offset, data: write.data, range: write.range, durable: true };
+                    let request = Request::Write {
+                        offset,
+                        data: write.data,
+                        range: write.range,
+                        durable: !planted::is(Bug::PlainWrites),
+                    };
                     let ticket = volume.device.submit(request);
                     let member = volume.member();
                     self.in_flight.push(InFlight { member, stream: id, piece: write.id, ticket });

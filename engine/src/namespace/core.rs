@@ -11,6 +11,7 @@ use crate::config::{Durability, NamespaceConfig};
 use crate::error::{Error, Result};
 use crate::format::{Fault, RecordView, VOID_TIME_EPOCH_MS};
 use crate::index::{Entry, Flags, Index, Partition, PartitionId, SizeClass, Tag};
+use crate::planted::{self, Bug};
 use crate::record::Digest;
 use crate::signal::{Gate, Signal};
 use crate::volume::{AppendClock, AppendContext, Receipt, StreamId, Volume, WriteBuffer};
@@ -239,6 +240,7 @@ impl Core {
     /// What an append needs to know.
     pub fn append_context(&self, stream: StreamId, need: Need, now: Timestamp) -> AppendContext {
         let floor = match need {
+            _ if planted::is(Bug::NoReserve) => 0,
             Need::Put => self.plan.reserve,
             Need::Delete => self.plan.reserve / 2,
         };
@@ -376,13 +378,25 @@ impl Core {
     /// Waits until everything appended so far is on the device.
     pub async fn flush(&self) -> Result<()> {
         let number = self.append_clock.now().saturating_sub(1);
-        for volume in &self.volumes {
-            for stream in 0..self.plan.count {
-                self.wait_durable(Receipt { member: volume.member(), stream: StreamId(stream), number })
-                    .await?;
+        // All streams are asked at once, so that their commits are on the way together.
+        poll_fn(|cx| {
+            let mut is_durable = true;
+            for volume in &self.volumes {
+                let waiting = volume.streams().iter().filter(|s| !s.lock().poll_durable(number, cx.waker()));
+                if waiting.count() > 0 {
+                    if volume.latch_reason().is_some() {
+                        return Poll::Ready(Err(self.device_failed(volume)));
+                    }
+                    is_durable = false;
+                }
             }
-        }
-        Ok(())
+            if is_durable {
+                return Poll::Ready(Ok(()));
+            }
+            self.flush_work.raise();
+            Poll::Pending
+        })
+        .await
     }
 
     /// Counts a record in or out of its set.

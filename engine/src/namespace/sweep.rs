@@ -8,6 +8,7 @@
 use super::core::{Core, Life, life};
 use super::write::is_tombstone;
 use crate::index::{Entry, Flags, PartitionId};
+use crate::planted::{self, Bug};
 use std::sync::atomic::Ordering;
 
 impl Core {
@@ -31,7 +32,8 @@ impl Core {
             if self.sets.is_truncated(&entry) {
                 gone.push(entry);
             } else if life(entry.void_time(), now) == Life::Over && !is_tombstone(&entry) {
-                let masks_others = entry.flags().contains(Flags::OLDER_MAY_OUTLIVE);
+                let masks_others = entry.flags().contains(Flags::OLDER_MAY_OUTLIVE)
+                    && !planted::is(Bug::ExpiredHidesNothing);
                 if masks_others { masks.push(entry) } else { gone.push(entry) }
             }
         }

@@ -10,6 +10,7 @@ use super::sets::Set;
 use crate::error::{Error, Result};
 use crate::format::{EncodedRecord, RecordFlags};
 use crate::index::{Flags, PartitionId, SizeClass};
+use crate::planted::{self, Bug};
 use crate::record::{Digest, Value, particle};
 use crate::volume::{AppendError, Receipt};
 use std::sync::Arc;
@@ -57,6 +58,9 @@ impl Core {
             }
         };
         self.upkeep_work.raise();
+        if planted::is(Bug::TruncationAckEarly) {
+            return Ok(());
+        }
         self.acknowledge(receipt, None).await
     }
 

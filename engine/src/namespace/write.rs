@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::{EncodedRecord, RecordFlags, void_time};
 use crate::index::{Entry, Flags, Partition, SizeClass};
+use crate::planted::{self, Bug};
 use crate::record::{Key, Value};
 use crate::volume::{AppendError, Receipt};
 use std::sync::Arc;
@@ -226,6 +227,15 @@ impl Core {
             Ok(outcome) => outcome,
             Err(error) => return Attempt::Failed(error),
         };
+        if planted::is(Bug::DeleteWithoutTombstone)
+            && matches!(outcome, Outcome::Delete)
+            && let Some(old) = current.entry.filter(|_| current.is_alive)
+        {
+            partition.remove(old.tag());
+            self.uncount(&target.set, &old);
+            self.volume(old.location().device).release(old.location(), old.size_class());
+            return Attempt::Done(Updated::Deleted, None);
+        }
         let change = match self.encode(target, &current, outcome, now) {
             Ok(Some(change)) => change,
             Ok(None) => return Attempt::Done(Updated::Unchanged, None),

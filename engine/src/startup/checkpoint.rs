@@ -23,6 +23,7 @@ use crate::format::{
 };
 use crate::index::{Entry, Flags, Index, PARTITION_COUNT, PartitionId, RecoverySlot};
 use crate::namespace::Sets;
+use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
 use crate::volume::{FoundBlock, read_roots};
 use parking_lot::Mutex;
@@ -81,12 +82,19 @@ pub(super) fn restore(
     let mut swept = BlockSweep::new(media, sets, Some(&checkpoint.summary.members)).run(threads, progress);
     progress.check()?;
     progress.enter(OpenPhase::Settling);
+    if planted::is(Bug::TailBySequence) {
+        let is_newer = |slot: &RecoverySlot| slot.sequence >= checkpoint.summary.next_sequence;
+        PartitionId::all().for_each(|id| {
+            swept.index.lock(id).retain(is_newer);
+        });
+    }
     let below = checkpoint.valid_below(&swept.found);
     checkpoint.adopt_damaged(&mut swept.found);
     let mut merge = Merge {
         media,
         checkpoint: &checkpoint,
         sets,
+        progress,
         set_ids: Vec::new(),
         below,
         system: Vec::new(),
@@ -102,6 +110,7 @@ pub(super) fn restore(
     media.recover_thresholds(&swept.found, &merge.system, sets)?;
     let ranges = checkpoint.ranges(threads);
     crate::jobs::in_parallel(threads, ranges.len(), |i| merge.range(ranges[i].clone()));
+    progress.check()?;
     let (settled, unusable) = merge.outcome.into_inner();
     if let Some(unusable) = unusable {
         return Ok(Err(unusable));
@@ -198,6 +207,7 @@ impl Checkpoint {
         let of_member = |(member, found): (&crate::format::MemberSummary, &Vec<FoundBlock>)| {
             let of_block = |(block, (found, &epoch)): (usize, (&FoundBlock, &u64))| match found {
                 _ if epoch == 0 || epoch >= member.begin_epoch => 0,
+                _ if planted::is(Bug::StaleEntriesCount) => u32::MAX,
                 // Of a damaged block the life is not known. Its records prove themselves, or are damaged ones.
                 found if *found != FoundBlock::Damaged && found.epoch() != epoch => 0,
                 _ => {
@@ -281,6 +291,7 @@ struct Merge<'a> {
     media: &'a Media<'a>,
     checkpoint: &'a Checkpoint,
     sets: &'a Sets,
+    progress: &'a OpenProgress,
     /// The set numbers of this run, by those in the entries.
     set_ids: Vec<Option<u16>>,
     below: Vec<Vec<u32>>,
@@ -363,6 +374,9 @@ impl Merge<'_> {
         let mut listed = partitions[first..].iter().peekable();
         let (mut entries, mut merged) = (Vec::new(), Vec::new());
         for id in range.map(|id| PartitionId::new(id as u16)) {
+            if self.progress.is_cancelled() {
+                return Ok(());
+            }
             entries.clear();
             merged.clear();
             let mut sequence = u64::MAX;

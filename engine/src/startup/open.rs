@@ -14,6 +14,7 @@ use crate::format::{CheckpointRoot, DeviceHeader};
 use crate::index::{Entry, Flags, Index, PartitionId, RecoverySlot};
 use crate::namespace::core::{Core, StreamPlan};
 use crate::namespace::{Checkpoints, Counters, ReadCache, Sets};
+use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
 use crate::signal::{Gate, Signal};
 use crate::volume::{
@@ -66,7 +67,7 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         (new_and_empty(&set.headers), 0, 1)
     } else {
         // What the last run wrote may still be in a volatile cache: what is served from now on must not vanish.
-        for device in &set.devices {
+        for device in set.devices.iter().filter(|_| !planted::is(Bug::NoFlushAtStart)) {
             device.submit(Request::Flush).wait().result?;
         }
         let (roots, next_checkpoint) = checkpoint::roots(&media)?;
@@ -177,8 +178,8 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u
     let in_use = in_blocks.chain([in_roots]).max().unwrap_or(0);
     for (device, header) in set.devices.iter().zip(&set.headers) {
         // With one copy of the header lost, the other one is of the run before.
-        let known = header.incarnation + u64::from(has_damaged_copy(device.as_ref())?);
-        if known < in_use {
+        let known = header.incarnation + u64::from(has_damaged_copy(device.as_ref()));
+        if known < in_use && !planted::is(Bug::OldCopyAccepted) {
             let why = format!(
                 "its header says that it was opened {} times, but its set has been written to in run {in_use}: it is an \
                  older copy of itself. Bring back the newest copy of every device, or restore the set from a backup",
@@ -187,7 +188,8 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u
             return Err(HeaderError::NotASet { name: device.geometry().name, why }.into());
         }
     }
-    let incarnation = set.headers.iter().map(|header| header.incarnation).fold(in_use, u64::max) + 1;
+    let raised = u64::from(!planted::is(Bug::IncarnationStays));
+    let incarnation = set.headers.iter().map(|header| header.incarnation).fold(in_use, u64::max) + raised;
     for (device, header) in set.devices.iter().zip(&mut set.headers) {
         header.incarnation = incarnation;
         write_header(device.as_ref(), header)?;
@@ -243,7 +245,7 @@ fn finish(
         cache,
         clock: environment.clock.clone(),
         append_clock,
-        next_sequence: AtomicU64::new(max_sequence + 1),
+        next_sequence: AtomicU64::new(if planted::is(Bug::SequenceRestarts) { 1 } else { max_sequence + 1 }),
         gate: Gate::default(),
         flush_work,
         upkeep_work: Arc::new(Signal::default()),

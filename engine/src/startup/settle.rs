@@ -12,6 +12,7 @@ use crate::format::{BlockSalt, DeviceHeader, RecordView};
 use crate::index::{Entry, Flags, Location, PartitionId};
 use crate::namespace::core::{Life, Wanted, life};
 use crate::namespace::{Record, RecordBytes, Sets, is_tombstone, threshold_of};
+use crate::planted::{self, Bug};
 use crate::volume::FoundBlock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,7 +108,10 @@ impl<'a> Settlement<'a> {
 
     /// What becomes of the newest version of a key. `is_truncated`: it is older than its set's threshold.
     pub fn judge(&self, counts: &mut Counts, entry: Entry, is_truncated: bool) -> Option<Entry> {
-        let kept = self.verdict(counts, entry, is_truncated)?;
+        let mut kept = self.verdict(counts, entry, is_truncated)?;
+        if planted::is(Bug::GenerationForgotten) {
+            kept = kept.with_generation(1);
+        }
         let (device, block, _) = self.media.place(kept.location());
         self.used[device][block as usize].fetch_add(kept.size_class().bytes(), Ordering::Relaxed);
         if is_tombstone(&kept) {
@@ -137,7 +141,8 @@ impl<'a> Settlement<'a> {
         }
         counts.expired += 1;
         // An older version would still be alive: this one must go on hiding it.
-        let masks = entry.flags().contains(Flags::OLDER_MAY_OUTLIVE);
+        let masks =
+            entry.flags().contains(Flags::OLDER_MAY_OUTLIVE) && !planted::is(Bug::ExpiredHidesNothing);
         masks.then(|| entry.with_flags(entry.flags().with(Flags::TOMBSTONE)))
     }
 

@@ -6,13 +6,15 @@
 
 use super::recovery::Recovery;
 use super::settle::Media;
-use crate::device::{AlignedBuffer, Device, Request};
+use crate::device::{AlignedBuffer, Device, DeviceError, Request};
 use crate::format::{
     BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, CHECKPOINT_STREAM, DeviceHeader, FOOTER_TRAILER_SIZE, Fault,
-    Footer, FooterTrailer, HEADER_PAGE, LogItem, MemberSummary, RecordFlags, UNIT, scan_log, void_time,
+    Footer, FooterEntry, FooterTrailer, HEADER_PAGE, LogItem, MemberSummary, RecordFlags, UNIT, scan_log,
+    void_time,
 };
 use crate::index::{Entry, Flags, Index, Location, PartitionId, RecoverySlot, SizeClass, Tag};
 use crate::namespace::{Sets, may_outlive};
+use crate::planted::{self, Bug};
 use crate::progress::OpenProgress;
 use crate::volume::FoundBlock;
 use parking_lot::Mutex;
@@ -105,18 +107,31 @@ impl<'a> BlockSweep<'a> {
         }
     }
 
-    fn read(&self, device: usize, block: u32, pos: u32, size: u32) -> Option<AlignedBuffer> {
+    fn read(&self, device: usize, block: u32, pos: u32, size: u32) -> Result<AlignedBuffer, DeviceError> {
         let block_size = self.headers[device].block_size;
         let offset = u64::from(block) * u64::from(block_size) + u64::from(pos);
         let buffer = AlignedBuffer::zeroed(size as usize);
-        let answer = self.devices[device].submit(Request::Read { offset, buffer }).wait();
-        match answer.into_buffer() {
-            Ok(buffer) => Some(buffer),
-            Err(error) => {
-                self.damaged(device, block, &error.to_string());
-                None
+        self.devices[device].submit(Request::Read { offset, buffer }).wait().into_buffer()
+    }
+
+    /// The whole block, for a scan. Pages that cannot be read are zeros: what they held may be missing, the rest is not.
+    fn read_whole(&self, device: usize, block: u32) -> AlignedBuffer {
+        let size = self.headers[device].block_size;
+        self.read(device, block, 0, size).unwrap_or_else(|error| {
+            let name = self.devices[device].geometry().name;
+            tracing::error!(
+                "device {name}: block {block}: what cannot be read of it may be missing: {error}"
+            );
+            self.tally.damaged.fetch_add(1, Ordering::Relaxed);
+            let mut bytes = AlignedBuffer::zeroed(size as usize);
+            let page = HEADER_PAGE as u32;
+            for pos in (0..size).step_by(page as usize) {
+                if let Ok(read) = self.read(device, block, pos, page) {
+                    bytes[pos as usize..][..page as usize].copy_from_slice(&read);
+                }
             }
-        }
+            bytes
+        })
     }
 
     /// What the block held is not known: it is left as it is, and never used again.
@@ -131,16 +146,21 @@ impl<'a> BlockSweep<'a> {
         let head = &self.headers[device];
         let block_size = head.block_size;
         let page = HEADER_PAGE as u32;
-        let Some(first) = self.read(device, block, 0, page) else { return };
-        if let Ok(header) = BlockHeader::parse(&first)
+        let first = self.read(device, block, 0, page);
+        if let Ok(first) = &first
+            && let Ok(header) = BlockHeader::parse(first)
             && self.is_in_place(device, block, &header)
             && self.tail_from(device, block, header.epoch).is_none()
         {
             self.note(device, block, &header);
             return;
         }
-        let Some(last) = self.read(device, block, block_size - page, page) else { return };
-        let header = match self.header(device, block, &first, &last) {
+        let last = self.read(device, block, block_size - page, page);
+        let (first, last) = match (first, last) {
+            (Err(error), Err(_)) => return self.damaged(device, block, &error.to_string()),
+            (first, last) => (first.ok(), last.ok()),
+        };
+        let header = match self.header(device, block, first.as_deref(), last.as_deref()) {
             Ok(Some(header)) => header,
             Ok(None) => return,
             Err(fault) => {
@@ -154,7 +174,7 @@ impl<'a> BlockSweep<'a> {
         }
         let Some(from) = self.tail_from(device, block, header.epoch) else { return };
         let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, header.epoch);
-        let footer = self.footer(device, block, salt, header.epoch, &last);
+        let footer = last.and_then(|last| self.footer(device, block, salt, header.epoch, &last));
         let order = sealed_order(header.epoch, footer.as_ref());
         self.sealed[device][block as usize].store(order, Ordering::Relaxed);
         if let Some(footer) = footer {
@@ -162,7 +182,7 @@ impl<'a> BlockSweep<'a> {
             self.merge_footer(device, block, &footer, from);
             return;
         }
-        let Some(bytes) = self.read(device, block, 0, block_size) else { return };
+        let bytes = self.read_whole(device, block);
         self.tally.scanned.fetch_add(1, Ordering::Relaxed);
         scan_log(&bytes, salt, |item| {
             let LogItem::Record(pos, record) = item else { return };
@@ -177,7 +197,7 @@ impl<'a> BlockSweep<'a> {
                 Version {
                     digest: header.digest,
                     pos,
-                    class: SizeClass::for_size(header.length),
+                    class: SizeClass::for_size(header.length.min(SizeClass::MAX_SIZE)),
                     sequence: header.sequence,
                     generation: header.generation,
                     void_time: void_time(header.expires_ms()),
@@ -221,11 +241,11 @@ impl<'a> BlockSweep<'a> {
         &self,
         device: usize,
         block: u32,
-        first: &[u8],
-        last: &[u8],
+        first: Option<&[u8]>,
+        last: Option<&[u8]>,
     ) -> Result<Option<BlockHeader>, Fault> {
         let head = &self.headers[device];
-        let fault = match BlockHeader::parse(first) {
+        let fault = match first.map_or(Err(Fault::Short), BlockHeader::parse) {
             Ok(header) => {
                 let is_ours = self.is_in_place(device, block, &header);
                 // Another set's header is what an earlier use of the device left behind. A header of this set in
@@ -236,15 +256,18 @@ impl<'a> BlockSweep<'a> {
             Err(fault) => fault,
         };
         // The trailer names its epoch; only if that is right does its salted checksum hold.
-        let at = last.len() - FOOTER_TRAILER_SIZE as usize + 8;
-        let epoch = u64::from_le_bytes(last[at..at + 8].try_into().map_err(|_| Fault::Short)?);
-        let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, epoch);
-        if FooterTrailer::parse(last, salt, epoch, head.block_size).is_ok() {
-            let header: BlockHeader = bytemuck::Zeroable::zeroed();
-            return Ok(Some(BlockHeader { block_id: block, epoch, ..header }));
+        if let Some(last) = last {
+            let at = last.len() - FOOTER_TRAILER_SIZE as usize + 8;
+            let epoch = u64::from_le_bytes(last[at..at + 8].try_into().map_err(|_| Fault::Short)?);
+            let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, epoch);
+            if FooterTrailer::parse(last, salt, epoch, head.block_size).is_ok() {
+                let header: BlockHeader = bytemuck::Zeroable::zeroed();
+                return Ok(Some(BlockHeader { block_id: block, epoch, ..header }));
+            }
         }
         // Zeros: never used, or the first write of a life that never reached the device.
-        let is_blank = first[..BLOCK_HEADER_SIZE as usize].iter().all(|&byte| byte == 0);
+        let is_blank =
+            first.is_some_and(|first| first[..BLOCK_HEADER_SIZE as usize].iter().all(|&byte| byte == 0));
         if is_blank { Ok(None) } else { Err(fault) }
     }
 
@@ -255,7 +278,7 @@ impl<'a> BlockSweep<'a> {
         let bytes = if trailer.footer_size as usize <= last.len() {
             last
         } else {
-            read = self.read(device, block, block_size - trailer.footer_size, trailer.footer_size)?;
+            read = self.read(device, block, block_size - trailer.footer_size, trailer.footer_size).ok()?;
             &read[..]
         };
         match Footer::parse(bytes, trailer) {
@@ -282,8 +305,11 @@ impl<'a> BlockSweep<'a> {
     }
 
     fn merge_footer(&self, device: usize, block: u32, footer: &Footer, from: u32) {
+        // What a footer says of places outside the log is not believed.
+        let data_end = footer.trailer.data_end;
         let set_ids: Vec<_> = footer.set_names.iter().map(|name| self.set_id(name.as_bytes())).collect();
-        for entry in footer.entries.iter().filter(|entry| entry.position >= from / UNIT) {
+        let is_inside = |entry: &&FooterEntry| (from / UNIT..data_end / UNIT).contains(&entry.position);
+        for entry in footer.entries.iter().filter(is_inside) {
             let Some(&Some(set_id)) = set_ids.get(usize::from(entry.set_index)) else { continue };
             let mut digest = [0; 20];
             digest[..10].copy_from_slice(&entry.digest_prefix);
@@ -354,7 +380,8 @@ fn newest(a: RecoverySlot, b: RecoverySlot, sealed_order: impl Fn(&RecoverySlot)
     let is_copy = a.sequence == b.sequence;
     let rank = |slot: &RecoverySlot| {
         let order = if is_copy { sealed_order(slot) } else { 0 };
-        (slot.sequence, order, slot.entry.location())
+        let sequence = if planted::is(Bug::LastSeenWins) { 0 } else { slot.sequence };
+        (sequence, order, slot.entry.location())
     };
     let (mut winner, loser) = if rank(&a) >= rank(&b) { (a, b) } else { (b, a) };
     if !is_copy {

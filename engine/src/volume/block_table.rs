@@ -17,6 +17,7 @@
 
 use super::sealed::SealedBlock;
 use crate::format::CHECKPOINT_STREAM;
+use crate::planted::{self, Bug};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -475,7 +476,7 @@ impl BlockTable {
         let undurable_from = undurable_from();
         let mut freed = 0;
         while let Some(&(id, stamp)) = lists.settling.front() {
-            if stamp > undurable_from {
+            if stamp > undurable_from && !planted::is(Bug::ReuseBeforeSettled) {
                 break;
             }
             lists.settling.pop_front();

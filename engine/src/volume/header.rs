@@ -78,23 +78,28 @@ fn read(device: &dyn Device, offset: u64, size: u64) -> Result<AlignedBuffer, De
     Ok(answer.buffer.unwrap_or_else(|| AlignedBuffer::zeroed(0)))
 }
 
-/// Whether one of the copies of a device's header is damaged.
-pub fn has_damaged_copy(device: &dyn Device) -> Result<bool, DeviceError> {
-    let copies = read(device, 0, DEVICE_HEADER_COPIES * HEADER_PAGE)?;
-    Ok(copies.chunks(HEADER_PAGE as usize).any(|copy| DeviceHeader::parse(copy).is_err()))
+/// Whether one of the copies of a device's header is damaged or cannot be read.
+pub fn has_damaged_copy(device: &dyn Device) -> bool {
+    let is_good = |copy| {
+        read(device, copy * HEADER_PAGE, HEADER_PAGE).is_ok_and(|page| DeviceHeader::parse(&page).is_ok())
+    };
+    !(0..DEVICE_HEADER_COPIES).all(is_good)
 }
 
 /// Reads the newer good copy of a device's header. `Ok(None)` if the device is blank.
 pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderError> {
     let geometry = device.geometry();
     let name = geometry.name.clone();
-    let head = read(device, 0, BLANK_HEAD.min(geometry.size))?;
-    let copies = (0..DEVICE_HEADER_COPIES)
-        .map(|copy| DeviceHeader::parse(head.get((copy * HEADER_PAGE) as usize..).unwrap_or_default()));
     let mut best: Option<DeviceHeader> = None;
     let mut fault = None;
-    for copy in copies {
-        match copy {
+    for copy in (0..DEVICE_HEADER_COPIES).map(|copy| copy * HEADER_PAGE) {
+        if copy + HEADER_PAGE > geometry.size {
+            fault = fault.or(Some(Fault::Short));
+            continue;
+        }
+        // Each copy by itself: a page that cannot be read must not take the other copy with it.
+        let page = read(device, copy, HEADER_PAGE).inspect_err(|error| tracing::error!("{error}"));
+        match page.map_or(Err(Fault::Short), |page| DeviceHeader::parse(&page)) {
             Ok(header) if best.is_none_or(|best| header.copy_sequence > best.copy_sequence) => {
                 best = Some(header);
             }
@@ -111,6 +116,7 @@ pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderEr
             Ok(Some(header))
         }
         (None, fault) => {
+            let head = read(device, 0, BLANK_HEAD.min(geometry.size))?;
             let tail = BLANK_TAIL.min(geometry.size);
             let tail = read(device, geometry.size - tail, tail)?;
             if head.iter().chain(tail.iter()).all(|&byte| byte == 0) {

@@ -14,6 +14,7 @@ use super::block_table::BlockId;
 use super::sealed::SealedBlock;
 use super::write_buffer::{NONE, WriteBuffer};
 use crate::device::AlignedBuffer;
+use crate::planted::{self, Bug};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -273,7 +274,7 @@ impl StreamState {
 
     /// Whether append `number` of this stream is durable; if not, `waker` is woken when it is.
     pub fn poll_durable(&mut self, number: u64, waker: &Waker) -> bool {
-        if number < self.oldest_undurable() {
+        if number < self.oldest_undurable() || planted::is(Bug::AckBeforeDurable) {
             return true;
         }
         match self.waiters.iter_mut().find(|(n, w)| *n == number && w.will_wake(waker)) {

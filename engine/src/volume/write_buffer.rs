@@ -19,6 +19,7 @@ use crate::format::{
     FooterEntry, GROUP_HEADER_SIZE, RecordFlags, UNIT, footer_size, seal_group, void_time,
 };
 use crate::index::SizeClass;
+use crate::planted::{self, Bug};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -216,11 +217,15 @@ impl WriteBuffer {
 
     /// Gives the tail to a commit, as a copy: where it goes in the block, and its bytes.
     pub fn freeze(&mut self) -> (Range<u32>, AlignedBuffer) {
+        let unpadded = self.pos;
         self.pad();
         let range = self.frozen..self.pos;
         let mut copy = AlignedBuffer::zeroed(range.len());
         copy.copy_from_slice(&self.bytes[range.start as usize..range.end as usize]);
         self.frozen = self.pos;
+        if planted::is(Bug::TailPageRewritten) {
+            (self.pos, self.frozen) = (unpadded, unpadded / COMMIT_ALIGNMENT * COMMIT_ALIGNMENT);
+        }
         self.first_unfrozen = NONE;
         (range, copy)
     }

@@ -1,0 +1,294 @@
+//! Operations under way, and what the oracle learns of each: when it was applied, as what, and what it answered.
+//!
+//! One thread polls. So an operation that changes something changes it inside one poll, and the engine's own counters
+//! tell in which: that poll is the moment in which its versions enter the chains.
+
+use super::host::Host;
+use super::oracle::{Oracle, Violation};
+use super::version::{Content, Kind, Seen, Version, key_of, set_of};
+use super::workload::{Answer, Choice, Doing, Op, Verb};
+use aerolith_engine::{Durability, Error, Exists, Generation, Ttl};
+use std::task::{Context, Poll, Waker};
+
+/// An operation under way.
+pub struct Client {
+    /// What it is.
+    pub op: Op,
+    doing: Doing,
+    /// The versions that it made, once it has.
+    pub applied: Option<Vec<(u32, u64)>>,
+    started_id: u64,
+    started_ms: u64,
+    /// Of a flush: what it covers.
+    covers: Vec<(u32, u64)>,
+}
+
+/// What a poll led to.
+pub enum Turn {
+    /// It waits.
+    Waits,
+    /// It has been answered.
+    Done,
+}
+
+/// What an operation may be told in this life.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Excuses {
+    /// Reads may fail.
+    pub reads_fail: bool,
+    /// Devices may take no more writes.
+    pub writes_fail: bool,
+}
+
+fn writes(host: &Host) -> u64 {
+    let counters = host.store().stats().counters;
+    counters.writes + counters.deletes
+}
+
+fn stored(set: &str, host: &Host) -> u64 {
+    host.store().count(set)
+}
+
+impl Client {
+    /// An operation that has not begun.
+    pub fn new(op: Op, doing: Doing, oracle: &Oracle, host: &Host) -> Self {
+        let covers = if op.verb == Verb::Flush { oracle.everything() } else { Vec::new() };
+        let (started_id, started_ms) = (oracle.last_id(), host.now_ms());
+        Client { op, doing, applied: None, started_id, started_ms, covers }
+    }
+
+    /// Polls it once.
+    pub fn poll(
+        &mut self,
+        oracle: &mut Oracle,
+        host: &Host,
+        excuses: Excuses,
+        default: Durability,
+    ) -> Result<Turn, Violation> {
+        let set = set_of(self.op.keys[0]);
+        let before = (writes(host), stored(set, host));
+        let polled = self.doing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let is_applied = match self.op.verb {
+            Verb::Truncate => before.1 > 0 && stored(set, host) == 0,
+            _ => writes(host) != before.0,
+        };
+        if is_applied && self.applied.is_none() {
+            self.applied = Some(self.note(oracle, host)?);
+        }
+        let Poll::Ready(result) = polled else { return Ok(Turn::Waits) };
+        match result {
+            Ok(answer) => self.answered(&answer, oracle, host, default)?,
+            Err(error) => self.refused(&error, oracle, host, excuses)?,
+        }
+        Ok(Turn::Done)
+    }
+
+    /// Puts what was applied into the chains.
+    fn note(&self, oracle: &mut Oracle, host: &Host) -> Result<Vec<(u32, u64)>, Violation> {
+        let mono_ms = host.mono_ms();
+        let op = &self.op;
+        let decisions = op.decisions.lock().expect("one thread").clone();
+        let mut made = Vec::new();
+        match op.verb {
+            Verb::Truncate => return Ok(oracle.truncate(Some(set_of(op.keys[0])), mono_ms)),
+            Verb::Delete => made.push((op.keys[0], oracle.accept(op.keys[0], Kind::Delete, None, mono_ms))),
+            Verb::Put | Verb::PutMany => {
+                for &key in &op.keys {
+                    let content = self.content(oracle.newest(key), key, op.number, 0, host)?;
+                    made.push((key, oracle.accept(key, Kind::Put, Some(content), mono_ms)));
+                }
+            }
+            Verb::Touch => {
+                let key = op.keys[0];
+                let old = oracle.newest(key);
+                let Some(of) = old.content else {
+                    let story = format!("key {key}: a touch found a record where there is none");
+                    return Err(Violation::new(3, "ZOMBIE", story));
+                };
+                let content = self.content(old, key, of.number, of.count, host)?;
+                made.push((key, oracle.accept(key, Kind::Touch, Some(content), mono_ms)));
+            }
+            Verb::Update | Verb::UpdateMany => {
+                let now_ms = host.now_ms();
+                for (&key, decision) in op.keys.iter().zip(&decisions) {
+                    oracle.check_live(key, &decision.found, oracle.last_id(), now_ms, now_ms)?;
+                    let was_there = matches!(decision.found, Seen::Present(_));
+                    match decision.choice {
+                        Choice::Put(count) => {
+                            let content = self.content(oracle.newest(key), key, op.number, count, host)?;
+                            made.push((key, oracle.accept(key, Kind::Put, Some(content), mono_ms)));
+                        }
+                        Choice::Delete if was_there => {
+                            made.push((key, oracle.accept(key, Kind::Delete, None, mono_ms)));
+                        }
+                        Choice::Delete | Choice::Keep => {}
+                    }
+                }
+            }
+            Verb::Get | Verb::Exists | Verb::Scan | Verb::Flush | Verb::Checkpoint => {
+                return Err(Violation::new(2, "WRITES", format!("{:?} has written", op.verb)));
+            }
+        }
+        if made.len() > 1 {
+            oracle.group(&made);
+        }
+        Ok(made)
+    }
+
+    /// What the engine made of a put of `key` just now, which follows from the version before, and the index confirms.
+    fn content(
+        &self,
+        old: Version,
+        key: u32,
+        number: u64,
+        count: i64,
+        host: &Host,
+    ) -> Result<Content, Violation> {
+        let now_ms = host.now_ms();
+        let known = host.store().peek(&key_of(key));
+        let next = |of: Content| if of.generation == u16::MAX { 1 } else { of.generation + 1 };
+        // By the index a record ends with its second, by itself to the millisecond: both know it in between.
+        let in_its_last_second =
+            old.content.is_some_and(|c| c.expires_ms != 0 && c.expires_ms.next_multiple_of(1000) > now_ms);
+        let was_there = old.is_alive(now_ms) || in_its_last_second;
+        let mut generations = Vec::new();
+        if let Some(of) = old.content.filter(|_| was_there) {
+            generations.push(next(of));
+        }
+        if old.may_be_gone(now_ms) {
+            generations.push(1);
+        }
+        let default_ms = match host.world.config.default_ttl {
+            Some(ttl) => now_ms + ttl.as_millis() as u64,
+            None => 0,
+        };
+        let ends = match self.op.policy.ttl {
+            Ttl::Never => vec![0],
+            Ttl::Default => vec![default_ms],
+            Ttl::For(ttl) => vec![now_ms + ttl.as_millis() as u64],
+            Ttl::At(at) => vec![at.0],
+            Ttl::Keep => {
+                let kept = old.content.filter(|_| old.is_alive(now_ms)).map(|of| of.expires_ms);
+                let new = old.may_be_gone(now_ms).then_some(default_ms);
+                kept.into_iter().chain(new).collect()
+            }
+        };
+        let matches = |generation: u16, expires_ms: u64| match known {
+            None => expires_ms != 0 && expires_ms <= now_ms,
+            Some(known) => {
+                let ends = known.expires_at.map_or(0, |at| at.0);
+                // The index rounds up to the second.
+                let rounds =
+                    (expires_ms == 0) == (ends == 0) && ends >= expires_ms && ends < expires_ms + 1000;
+                known.generation == generation && rounds
+            }
+        };
+        let found = ends.iter().find_map(|&end| {
+            generations
+                .iter()
+                .find(|&&generation| matches(generation, end))
+                .map(|&generation| (generation, end))
+        });
+        match found {
+            Some((generation, expires_ms)) => {
+                Ok(Content { number, count, generation, updated_ms: now_ms, expires_ms })
+            }
+            None => {
+                let story = format!(
+                    "key {key} at {now_ms}: after {:?} #{number} the index says {known:?}; expected generation in \
+                     {generations:?} and end in {ends:?}; it was {old:?}",
+                    self.op.verb
+                );
+                Err(Violation::new(6, "GENERATION", story))
+            }
+        }
+    }
+
+    fn answered(
+        &self,
+        answer: &Answer,
+        oracle: &mut Oracle,
+        host: &Host,
+        default: Durability,
+    ) -> Result<(), Violation> {
+        let (key, now_ms) = (self.op.keys[0], host.now_ms());
+        let live =
+            |key: u32, seen: &Seen| oracle.check_live(key, seen, self.started_id, self.started_ms, now_ms);
+        match answer {
+            Answer::Read(seen) => live(key, seen)?,
+            Answer::Known(known) => {
+                let of = oracle.newest(key);
+                let is_there = known.is_some();
+                let is_right = match known {
+                    Some(known) => of.content.is_some_and(|c| c.generation == known.generation),
+                    None => of.may_be_gone(now_ms) || of.may_be_gone(self.started_ms),
+                };
+                // One that waited for the device may tell of any version since.
+                if !is_right && of.id <= self.started_id {
+                    let story = format!("key {key} at {now_ms}: exists says {is_there}, it is {of:?}");
+                    return Err(Violation::new(1, "EXISTS", story));
+                }
+            }
+            Answer::Walked(found) => {
+                for (key, seen) in found {
+                    let Some(key) = key else { continue };
+                    live(*key, seen)?;
+                }
+            }
+            Answer::Was(was) => {
+                let is_changed = self.applied.as_ref().is_some_and(|made| !made.is_empty());
+                if *was != is_changed {
+                    let story =
+                        format!("key {key}: {:?} says {was}, and has written {is_changed}", self.op.verb);
+                    return Err(Violation::new(1, "ANSWER", story));
+                }
+                if !was && !oracle.newest(key).may_be_gone(now_ms) {
+                    let story = format!(
+                        "key {key}: {:?} found nothing, it is {:?}",
+                        self.op.verb,
+                        oracle.newest(key)
+                    );
+                    return Err(Violation::new(1, "LOST", story));
+                }
+            }
+            Answer::Done => {}
+        }
+        if self.op.verb == Verb::Flush {
+            oracle.promise(&self.covers);
+        }
+        let asked = if self.op.verb == Verb::Truncate { None } else { self.op.policy.durability };
+        if let Some(made) = self.applied.as_ref().filter(|_| asked.unwrap_or(default) == Durability::Group) {
+            oracle.promise(made);
+        }
+        Ok(())
+    }
+
+    fn refused(
+        &self,
+        error: &Error,
+        oracle: &Oracle,
+        host: &Host,
+        excuses: Excuses,
+    ) -> Result<(), Violation> {
+        let (key, now_ms) = (self.op.keys[0], host.now_ms());
+        let old = oracle.newest(key);
+        let is_right = match error {
+            Error::NoSpace { .. } | Error::TooLarge { .. } => self.applied.is_none(),
+            Error::Exists => self.op.policy.exists == Exists::CreateOnly && old.content.is_some(),
+            Error::NotFound => self.op.policy.exists == Exists::UpdateOnly && old.may_be_gone(now_ms),
+            Error::Generation { found } => {
+                let is_of_it = old.content.map_or(0, |content| content.generation) == *found;
+                self.op.policy.generation != Generation::Any
+                    && (is_of_it || (*found == 0 && old.may_be_gone(now_ms)))
+            }
+            Error::DeviceFailed { .. } => excuses.writes_fail,
+            Error::Device(_) => excuses.reads_fail,
+            _ => false,
+        };
+        if is_right {
+            return Ok(());
+        }
+        let story = format!("key {key} at {now_ms}: {:?} is refused: {error}; it is {old:?}", self.op.verb);
+        Err(Violation::new(2, "REFUSED", story))
+    }
+}
