@@ -65,9 +65,14 @@ impl Flush {
     }
 
     /// Collects answers. True if any came.
+    ///
+    /// Failures come first, and behind one nothing is acknowledged any more: with the flush that failed the device
+    /// may have dropped what it had taken for other writes, and their own flush then succeeds over nothing.
     fn collect(&mut self) -> bool {
-        let mut i = 0;
+        let is_taken_for_good = planted::is(Bug::FailedWriteIgnored);
+        let mut written = Vec::new();
         let mut any = false;
+        let mut i = 0;
         while i < self.in_flight.len() {
             let Some(answer) = self.in_flight[i].ticket.try_take() else {
                 i += 1;
@@ -75,11 +80,15 @@ impl Flush {
             };
             any = true;
             let done = self.in_flight.swap_remove(i);
-            let volume = self.core.volume(done.member);
-            let is_taken_for_good = planted::is(Bug::FailedWriteIgnored);
             match answer.result.or_else(|error| if is_taken_for_good { Ok(()) } else { Err(error) }) {
-                Ok(()) => self.progressed(volume.written(done.stream, done.piece)),
-                Err(error) => self.core.fail_device(volume, error.to_string()),
+                Ok(()) => written.push(done),
+                Err(error) => self.core.fail_device(self.core.volume(done.member), error.to_string()),
+            }
+        }
+        for done in written {
+            let volume = self.core.volume(done.member);
+            if volume.latch_reason().is_none() {
+                self.progressed(volume.written(done.stream, done.piece));
             }
         }
         any

@@ -6,7 +6,9 @@
 
 use super::checkpoint::read_roots;
 use crate::device::{AlignedBuffer, Device, DeviceError, Request};
-use crate::format::{BlockHeader, DEVICE_HEADER_COPIES, DeviceHeader, Fault, HEADER_PAGE};
+use crate::format::{
+    BlockHeader, DEVICE_HEADER_COPIES, DeviceHeader, Fault, HEADER_PAGE, ROOT_OFFSET, ROOT_SLOTS,
+};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -227,11 +229,23 @@ fn format(devices: Vec<Arc<dyn Device>>, options: &FormatOptions<'_>) -> Result<
         members.push((device, header));
     }
     for (device, header) in &mut members {
+        make_room_for_roots(device.as_ref())?;
         for _ in 0..DEVICE_HEADER_COPIES {
             write_header(device.as_ref(), header)?;
         }
     }
     Ok(members)
+}
+
+/// Zeros where a checkpoint's roots will be. A new file has a hole there, and a file system that fills up later would
+/// fail the first root: a write into block 0 that fails latches the device.
+fn make_room_for_roots(device: &dyn Device) -> Result<(), DeviceError> {
+    let size = ROOT_SLOTS * HEADER_PAGE;
+    if device.geometry().size < ROOT_OFFSET + size {
+        return Ok(());
+    }
+    let (data, range) = (Arc::new(AlignedBuffer::zeroed(size as usize)), 0..size as usize);
+    device.submit(Request::Write { offset: ROOT_OFFSET, data, range, durable: true }).wait().result
 }
 
 fn check_set(

@@ -84,7 +84,7 @@ pub fn all() -> Vec<Case> {
     });
     let full = [Ext4, Xfs].into_iter().map(|stack| Case {
         name: "a full file system",
-        trouble: Trouble::Full(12 << 20),
+        trouble: Trouble::Full(3 << 20),
         stack,
         must: Must::Wait,
     });
