@@ -63,6 +63,8 @@ struct Version {
     state: State,
     /// When it was acknowledged (monotonic, ns).
     acknowledged_ns: Option<u64>,
+    /// When the first cut after it came (monotonic, ns): a later one cannot have lost what that one left.
+    cut_ns: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -110,14 +112,13 @@ pub struct Oracle {
     relaxed: bool,
     /// Everything acknowledged before is durable (monotonic, ns).
     flushed_ns: u64,
-    cut_ns: Option<u64>,
     /// What was counted, over all chains.
     pub counts: Counts,
     /// What was broken, in words.
     pub broken: Vec<(Broken, String)>,
 }
 
-const UNBORN: Version = Version { number: 0, state: State::Absent, acknowledged_ns: Some(0) };
+const UNBORN: Version = Version { number: 0, state: State::Absent, acknowledged_ns: Some(0), cut_ns: None };
 
 impl Oracle {
     /// Of a run whose acknowledgements are durable, or `relaxed`.
@@ -129,7 +130,6 @@ impl Oracle {
             begun: HashMap::new(),
             relaxed,
             flushed_ns: 0,
-            cut_ns: None,
             counts: Counts::default(),
             broken: Vec::new(),
         }
@@ -144,9 +144,11 @@ impl Oracle {
 
     /// The power was cut then (monotonic, ns), or the process killed.
     pub fn cut(&mut self, at_ns: u64) {
-        self.cut_ns = Some(at_ns);
         self.begun.clear();
-        self.keys.iter_mut().for_each(|key| key.found = None);
+        for key in &mut self.keys {
+            key.found = None;
+            key.versions.iter_mut().for_each(|version| version.cut_ns = version.cut_ns.or(Some(at_ns)));
+        }
     }
 
     fn break_promise(&mut self, broken: Broken, key: u32, what: &str) {
@@ -197,7 +199,7 @@ impl Oracle {
             self.counts.begun += 1;
         }
         members.push(key);
-        self.keys[key as usize].versions.push(Version { number, state, acknowledged_ns: None });
+        self.keys[key as usize].versions.push(Version { number, state, acknowledged_ns: None, cut_ns: None });
     }
 
     fn acknowledge(&mut self, lane: u16, number: u64, at_ns: u64) {
@@ -255,7 +257,7 @@ impl Oracle {
         }
         let mut late = Vec::new();
         for version in &chain[at + 1..] {
-            match (version.acknowledged_ns, self.cut_ns) {
+            match (version.acknowledged_ns, version.cut_ns) {
                 (Some(at_ns), Some(cut_ns)) => {
                     let window = cut_ns.saturating_sub(at_ns);
                     self.counts.loss_window_ns = self.counts.loss_window_ns.max(window);
@@ -277,7 +279,7 @@ impl Oracle {
 
     fn settle(&mut self, key: u32, number: u64, state: State) {
         let history = &mut self.keys[key as usize];
-        history.base = Version { number, state, acknowledged_ns: Some(0) };
+        history.base = Version { number, state, acknowledged_ns: Some(0), cut_ns: None };
         history.versions.clear();
         history.found = Some(number);
     }
@@ -429,5 +431,15 @@ mod tests {
             assert_eq!(run.found(6, second), []);
             assert_eq!(run.verified(), broken, "{first} {second}");
         }
+    }
+
+    #[test]
+    fn a_second_cut_before_the_look_does_not_lengthen_the_window() {
+        // Acknowledged 30 ns before the cut that lost it; the power fails again 1 s later, while the file
+        // system is being mounted, before anybody has looked.
+        let mut run = Run::new(true);
+        run.begin(5, 1, 0).ack(1, 70).cut(100).cut(1_000_000_100);
+        assert_eq!(run.found(5, 0), []);
+        assert_eq!(run.0.counts.loss_window_ns, 30);
     }
 }
