@@ -80,21 +80,28 @@ fn read(device: &dyn Device, offset: u64, size: u64) -> Result<AlignedBuffer, De
 
 /// Whether one of the copies of a device's header is damaged.
 pub fn has_damaged_copy(device: &dyn Device) -> Result<bool, DeviceError> {
-    let copies = read(device, 0, DEVICE_HEADER_COPIES * HEADER_PAGE)?;
-    Ok(copies.chunks(HEADER_PAGE as usize).any(|copy| DeviceHeader::parse(copy).is_err()))
+    let is_good = |page: AlignedBuffer| DeviceHeader::parse(&page).is_ok();
+    Ok((0..DEVICE_HEADER_COPIES)
+        .any(|copy| !read(device, copy * HEADER_PAGE, HEADER_PAGE).is_ok_and(is_good)))
 }
 
 /// Reads the newer good copy of a device's header. `Ok(None)` if the device is blank.
 pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderError> {
     let geometry = device.geometry();
     let name = geometry.name.clone();
-    let head = read(device, 0, BLANK_HEAD.min(geometry.size))?;
-    let copies = (0..DEVICE_HEADER_COPIES)
-        .map(|copy| DeviceHeader::parse(head.get((copy * HEADER_PAGE) as usize..).unwrap_or_default()));
     let mut best: Option<DeviceHeader> = None;
-    let mut fault = None;
-    for copy in copies {
-        match copy {
+    let (mut fault, mut unreadable) = (None, None);
+    for offset in (0..DEVICE_HEADER_COPIES).map(|copy| copy * HEADER_PAGE) {
+        // Each copy by itself: a sector that cannot be read, here or in the blocks behind, must not hide a good one.
+        let page = match read(device, offset, HEADER_PAGE.min(geometry.size.saturating_sub(offset))) {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!("device {name}: the header copy at offset {offset} cannot be read: {error}");
+                unreadable = Some(error);
+                continue;
+            }
+        };
+        match DeviceHeader::parse(&page) {
             Ok(header) if best.is_none_or(|best| header.copy_sequence > best.copy_sequence) => {
                 best = Some(header);
             }
@@ -111,6 +118,10 @@ pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderEr
             Ok(Some(header))
         }
         (None, fault) => {
+            if let Some(error) = unreadable {
+                return Err(error.into());
+            }
+            let head = read(device, 0, BLANK_HEAD.min(geometry.size))?;
             let tail = BLANK_TAIL.min(geometry.size);
             let tail = read(device, geometry.size - tail, tail)?;
             if head.iter().chain(tail.iter()).all(|&byte| byte == 0) {
