@@ -98,6 +98,11 @@ impl Child {
         self.heard.0.lock().messages.iter().filter(|message| message.tag == tag).count()
     }
 
+    /// How many records have been heard.
+    pub fn heard(&self) -> usize {
+        self.heard.0.lock().messages.len()
+    }
+
     /// Kills it, and returns all it told, and what it printed. An error if it cannot be killed: it waits for a
     /// disk that does not answer.
     pub fn kill(mut self) -> Result<(Vec<Message>, String), String> {

@@ -142,6 +142,8 @@ pub fn run(plan: &Plan, stop: &dyn Fn() -> bool) -> Result<Outcome, String> {
 /// What was seen of a life with a fault.
 struct Seen {
     messages: Vec<Message>,
+    /// How many of them came before the end. What comes after it tells of the end: a frozen disk gives EIO.
+    in_time: usize,
     errors: String,
     struck: bool,
     /// How many acknowledgements had come when it struck.
@@ -274,8 +276,9 @@ impl Rig {
                 }
             });
         self.pause(20..150);
+        let in_time = child.heard();
         let (image, messages, errors) = self.finish_life(child, setup)?;
-        Ok((Seen { messages, errors, struck, acknowledged, reacted }, image))
+        Ok((Seen { messages, in_time, errors, struck, acknowledged, reacted }, image))
     }
 
     /// A fault at the start.
@@ -289,8 +292,9 @@ impl Rig {
         let struck = !self.control.is_armed();
         self.control.disarm();
         let reacted = child.count(Tag::Refused) > 0;
+        let in_time = child.heard();
         let (image, messages, errors) = self.finish_life(child, setup)?;
-        Ok((Seen { messages, errors, struck, acknowledged: 0, reacted }, image))
+        Ok((Seen { messages, in_time, errors, struck, acknowledged: 0, reacted }, image))
     }
 
     /// A file system that somebody else fills.
@@ -315,17 +319,19 @@ impl Rig {
                 let acks = messages.iter().filter(|message| message.tag == Tag::Acknowledged).count();
                 acks > acknowledged + 500
             });
+        let in_time = child.heard();
         let (image, messages, errors) = self.finish_life(child, setup)?;
-        Ok((Seen { messages, errors, struck, acknowledged, reacted }, image))
+        Ok((Seen { messages, in_time, errors, struck, acknowledged, reacted }, image))
     }
 
     /// Holds the engine to what the case asks for, besides honest acknowledgements.
     fn judge(&mut self, case: &Case, seen: &Seen) {
         let messages = &seen.messages;
-        let has = |tag: Tag| messages.iter().any(|message| message.tag == tag);
+        let has = |tag: Tag| messages[..seen.in_time].iter().any(|message| message.tag == tag);
         let mut broken = Vec::new();
         let is_own = matches!(case.stack, Stack::Direct | Stack::Raw);
-        if let Some(latch) = messages.iter().position(|message| message.tag == Tag::Latched) {
+        let latch = messages[..seen.in_time].iter().position(|message| message.tag == Tag::Latched);
+        if let Some(latch) = latch {
             self.outcome.latched += 1;
             let after = &messages[latch..];
             let begun: HashSet<(u16, u64)> = after
