@@ -19,7 +19,8 @@ use std::sync::atomic::Ordering;
 
 enum Attempt<E> {
     Done(Vec<Updated>, Option<Receipt>),
-    Fetch(Vec<Found>),
+    /// These are missing; those were there already.
+    Fetch(Vec<Found>, Fetched),
     NoBlock,
     Failed(E),
 }
@@ -44,7 +45,13 @@ impl Core {
             let turn = self.gate.turn();
             match self.try_update_many(&targets, std::mem::take(&mut fetched), needs_records, &mut change) {
                 Attempt::Done(updated, receipt) => break (updated, receipt),
-                Attempt::Fetch(missing) => fetched = self.fetch_all(&targets, &missing).await?,
+                Attempt::Fetch(missing, kept) => {
+                    // What was fetched before stays: else two keys that are not in RAM by turns are read for ever.
+                    fetched = self.fetch_all(&targets, &missing).await?;
+                    for (known, kept) in fetched.iter_mut().zip(kept).filter(|(known, _)| known.is_none()) {
+                        *known = kept;
+                    }
+                }
                 Attempt::NoBlock => self.wait_for_space(turn).await?,
                 Attempt::Failed(error) => return Err(error),
             }
@@ -99,11 +106,16 @@ impl Core {
                 let fetched = fetched.get_mut(i).and_then(Option::take);
                 match self.current_record(partition, &target.wanted, fetched, now) {
                     Ok(record) => records.push(record),
-                    Err(found) => missing.push(found),
+                    Err(found) => {
+                        missing.push(found);
+                        records.push(None);
+                    }
                 }
             }
             if !missing.is_empty() {
-                return Attempt::Fetch(missing);
+                let with_place = |record: Record| record.place().map(|place| (place, record));
+                let kept = records.into_iter().map(|record| record.and_then(with_place)).collect();
+                return Attempt::Fetch(missing, kept);
             }
         }
         if let Err(error) = self.check_open() {
