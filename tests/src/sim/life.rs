@@ -222,6 +222,10 @@ impl Life {
             _ => now + self.rng.random_range(0..600),
         };
         self.host.world.clock.set(Timestamp(to));
+        for client in &mut self.clients {
+            client.see_time(now);
+            client.see_time(to);
+        }
     }
 
     fn back(&mut self, now: u64) -> u64 {
@@ -245,7 +249,9 @@ impl Life {
         }
         let stuck: Vec<_> =
             self.clients.iter().map(|client| (client.op.verb, client.op.keys.clone())).collect();
-        Err(Violation::new(11, "STUCK", format!("after {PATIENCE} rounds still under way: {stuck:?}")))
+        let stats = self.host.store().stats();
+        let story = format!("after {PATIENCE} rounds still under way: {stuck:?}; {stats:?}");
+        Err(Violation::new(11, "STUCK", story))
     }
 
     /// What healthy devices owe by now.
