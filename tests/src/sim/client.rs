@@ -82,13 +82,17 @@ impl Client {
             _ => writes(host) != before.0,
         };
         if is_applied && self.applied.is_none() {
-            self.applied = Some(self.note(oracle, host)?);
+            self.applied = Some(
+                self.note(oracle, host)
+                    .map_err(|violation| violation.within(&format!("{:?} applied", self.op.verb)))?,
+            );
         }
         let Poll::Ready(result) = polled else { return Ok(Turn::Waits) };
-        match result {
-            Ok(answer) => self.answered(&answer, oracle, host, default)?,
-            Err(error) => self.refused(&error, oracle, host, excuses)?,
-        }
+        let judged = match result {
+            Ok(answer) => self.answered(&answer, oracle, host, default),
+            Err(error) => self.refused(&error, oracle, host, excuses),
+        };
+        judged.map_err(|violation| violation.within(&format!("answer to {:?}", self.op.verb)))?;
         Ok(Turn::Done)
     }
 

@@ -120,11 +120,7 @@ impl Life {
     fn run(&mut self) -> Result<(), Violation> {
         let links = self.rng.random_range(6..=12);
         for link in 0..links {
-            let told = |mut violation: Violation| {
-                violation.story = format!("link {link} of {links}: {}", violation.story);
-                violation
-            };
-            self.link().map_err(told)?;
+            self.link().map_err(|violation| violation.within(&format!("link {link} of {links}")))?;
         }
         Ok(())
     }
@@ -289,7 +285,8 @@ impl Life {
         let before = oracle.clone();
         let mut examiner =
             Examiner { plan: &self.plan, keys: &self.keys, coverage: &mut self.coverage, rng: &mut self.rng };
-        let checked = examiner.check(media, Timestamp(now), oracle)?;
+        let checked =
+            examiner.check(media, Timestamp(now), oracle).map_err(|violation| violation.within("image"))?;
         self.coverage
             .add("images of chains with two crashes or more", u64::from(self.crashes > 0 || depth > 0));
         let size = (self.plan.shape.size * self.plan.shape.count) as u64;
@@ -298,11 +295,8 @@ impl Life {
             self.coverage.add_cut(&moment.targets);
             self.coverage.add("images cut in a recovery", 1);
             let media = self.torn(&moment);
-            let told = |mut violation: Violation| {
-                violation.story = format!("cut in its recovery, depth {}: {}", depth + 1, violation.story);
-                violation
-            };
-            self.check(media, now, &mut before.clone(), depth + 1).map_err(told)?;
+            let cut = self.check(media, now, &mut before.clone(), depth + 1);
+            cut.map_err(|violation| violation.within("cut in its recovery"))?;
         }
         Ok(checked.host)
     }

@@ -38,6 +38,14 @@ impl Violation {
     }
 }
 
+impl Violation {
+    /// The same, and where it was met.
+    pub fn within(mut self, what: &str) -> Self {
+        self.story = format!("{what}: {}", self.story);
+        self
+    }
+}
+
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "R{} {}: {}", self.rule, self.name, self.story)
