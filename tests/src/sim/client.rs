@@ -18,7 +18,9 @@ pub struct Client {
     /// The versions that it made, once it has.
     pub applied: Option<Vec<(u32, u64)>>,
     started_id: u64,
-    started_ms: u64,
+    /// The wall clock while it was under way: the least and the most that it has shown.
+    least_ms: u64,
+    most_ms: u64,
     /// Of a flush: what it covers.
     covers: Vec<(u32, u64)>,
 }
@@ -53,8 +55,14 @@ impl Client {
     /// An operation that has not begun.
     pub fn new(op: Op, doing: Doing, oracle: &Oracle, host: &Host) -> Self {
         let covers = if op.verb == Verb::Flush { oracle.everything() } else { Vec::new() };
-        let (started_id, started_ms) = (oracle.last_id(), host.now_ms());
-        Client { op, doing, applied: None, started_id, started_ms, covers }
+        let (started_id, now_ms) = (oracle.last_id(), host.now_ms());
+        Client { op, doing, applied: None, started_id, least_ms: now_ms, most_ms: now_ms, covers }
+    }
+
+    /// The wall clock shows this while it is under way.
+    pub fn see_time(&mut self, now_ms: u64) {
+        self.least_ms = self.least_ms.min(now_ms);
+        self.most_ms = self.most_ms.max(now_ms);
     }
 
     /// Polls it once.
@@ -65,6 +73,7 @@ impl Client {
         excuses: Excuses,
         default: Durability,
     ) -> Result<Turn, Violation> {
+        self.see_time(host.now_ms());
         let set = set_of(self.op.keys[0]);
         let before = (writes(host), stored(set, host));
         let polled = self.doing.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -73,13 +82,17 @@ impl Client {
             _ => writes(host) != before.0,
         };
         if is_applied && self.applied.is_none() {
-            self.applied = Some(self.note(oracle, host)?);
+            self.applied = Some(
+                self.note(oracle, host)
+                    .map_err(|violation| violation.within(&format!("{:?} applied", self.op.verb)))?,
+            );
         }
         let Poll::Ready(result) = polled else { return Ok(Turn::Waits) };
-        match result {
-            Ok(answer) => self.answered(&answer, oracle, host, default)?,
-            Err(error) => self.refused(&error, oracle, host, excuses)?,
-        }
+        let judged = match result {
+            Ok(answer) => self.answered(&answer, oracle, host, default),
+            Err(error) => self.refused(&error, oracle, host, excuses),
+        };
+        judged.map_err(|violation| violation.within(&format!("answer to {:?}", self.op.verb)))?;
         Ok(Turn::Done)
     }
 
@@ -212,8 +225,9 @@ impl Client {
         default: Durability,
     ) -> Result<(), Violation> {
         let (key, now_ms) = (self.op.keys[0], host.now_ms());
-        let live =
-            |key: u32, seen: &Seen| oracle.check_live(key, seen, self.started_id, self.started_ms, now_ms);
+        let live = |key: u32, seen: &Seen| {
+            oracle.check_live(key, seen, self.started_id, self.least_ms, self.most_ms)
+        };
         match answer {
             Answer::Read(seen) => live(key, seen)?,
             Answer::Known(known) => {
@@ -221,7 +235,7 @@ impl Client {
                 let is_there = known.is_some();
                 let is_right = match known {
                     Some(known) => of.content.is_some_and(|c| c.generation == known.generation),
-                    None => of.may_be_gone(now_ms) || of.may_be_gone(self.started_ms),
+                    None => of.may_be_gone(self.most_ms),
                 };
                 // One that waited for the device may tell of any version since.
                 if !is_right && of.id <= self.started_id {
@@ -242,7 +256,7 @@ impl Client {
                         format!("key {key}: {:?} says {was}, and has written {is_changed}", self.op.verb);
                     return Err(Violation::new(1, "ANSWER", story));
                 }
-                if !was && !oracle.newest(key).may_be_gone(now_ms) {
+                if !was && !oracle.newest(key).may_be_gone(self.most_ms) {
                     let story = format!(
                         "key {key}: {:?} found nothing, it is {:?}",
                         self.op.verb,

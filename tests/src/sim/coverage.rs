@@ -31,7 +31,6 @@ pub const REQUIRED: &[&str] = &[
     "cut after a truncation, not yet durable",
     "cut while a group was pending",
     "torn writes",
-    "shorn sectors",
     "versions accepted",
     "versions promised",
     "started from a checkpoint",

@@ -38,6 +38,14 @@ impl Violation {
     }
 }
 
+impl Violation {
+    /// The same, and where it was met.
+    pub fn within(mut self, what: &str) -> Self {
+        self.story = format!("{what}: {}", self.story);
+        self
+    }
+}
+
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "R{} {}: {}", self.rule, self.name, self.story)
@@ -276,7 +284,10 @@ impl Oracle {
                 return Err(chain.objection(key, seen, now_ms));
             };
             candidates.insert(key, (first, last));
-            matched.push((key, last));
+            // Nothing there may mean that an expired version is the newest, and a wall clock set back shows it again.
+            let expired =
+                chain.possible().iter().find(|v| *seen == Seen::Absent && v.content.is_some() && fit(v));
+            matched.push((key, expired.map(|version| version.id), last));
         }
         for group in &self.groups {
             let of = |key: &u32| candidates.get(key).copied().unwrap_or((0, u64::MAX));
@@ -289,11 +300,16 @@ impl Oracle {
                 return Err(Violation::new(4, "TORN GROUP", story));
             }
         }
-        for (key, id) in matched {
+        for (key, expired, last) in matched {
             let chain = self.chain(key);
+            let id = expired.unwrap_or(last);
             let at = chain.at(id).unwrap_or(0);
-            let gone = chain.versions.split_off(at + 1);
-            chain.excluded.extend(gone);
+            let (kept, gone): (Vec<_>, Vec<_>) =
+                chain.versions.split_off(at + 1).into_iter().partition(|version| {
+                    expired.is_some() && version.content.is_some() && version.allows(&Seen::Absent, now_ms)
+                });
+            chain.versions.extend(kept);
+            chain.excluded.extend(gone.into_iter().filter(|version| version.content.is_some()));
             let spare = chain.excluded.len().saturating_sub(REMEMBERED);
             chain.excluded.drain(..spare);
             chain.promise(id);
