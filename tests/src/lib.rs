@@ -39,6 +39,7 @@ impl World {
             write_cache_size: 4 * u64::from(block_size),
             read_cache_size: 0,
             expiry_period: Some(std::time::Duration::from_secs(10)),
+            scrub_rate: 0,
             ..NamespaceConfig::default()
         };
         World { devices, clock: Arc::new(ManualClock::at(START)), config, engine: None }
