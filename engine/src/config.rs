@@ -2,6 +2,7 @@
 
 use crate::device::{Device, Driver};
 use crate::error::{Error, Result};
+use crate::progress::OpenProgress;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,11 @@ pub struct NamespaceConfig {
     pub expiry_period: Option<Duration>,
     /// Bytes a second that the scrub reads, over all devices together; 0 = no scrub, and tombstones stay for good.
     pub scrub_rate: u64,
+    /// How often the index is written to the devices, so that the next start need not read every block, if enough was
+    /// appended; sooner under much writing. `None`: only when asked for.
+    pub checkpoint_period: Option<Duration>,
+    /// Whether a start may use a checkpoint. Without, it reads what all blocks hold; both give the same answer.
+    pub use_checkpoint: bool,
 }
 
 impl Default for NamespaceConfig {
@@ -80,6 +86,8 @@ impl Default for NamespaceConfig {
             expiry_period: Some(Duration::from_secs(60)),
             // A terabyte in 17 hours, and below one percent of what an NVMe drive reads.
             scrub_rate: 16 << 20,
+            checkpoint_period: Some(Duration::from_secs(60)),
+            use_checkpoint: true,
         }
     }
 }
@@ -91,6 +99,8 @@ impl NamespaceConfig {
             name: name.into(),
             devices: vec![DeviceConfig::Memory { size }],
             block_size: 1 << 20,
+            // What is in RAM only has no next start.
+            checkpoint_period: None,
             ..Self::default()
         }
     }
@@ -131,11 +141,13 @@ pub struct Config {
     pub driver: Driver,
     /// Threads that read the devices when the engine starts; 0 = one a core, at most 8.
     pub recovery_threads: usize,
+    /// Where the open tells how far it is and hears that it is called off; `None`: nobody asks.
+    pub progress: Option<Arc<OpenProgress>>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { namespaces: Vec::new(), driver: Driver::Auto, recovery_threads: 0 }
+        Config { namespaces: Vec::new(), driver: Driver::Auto, recovery_threads: 0, progress: None }
     }
 }
 

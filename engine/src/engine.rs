@@ -4,7 +4,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::device::{Driver, SharedRing, context};
 use crate::error::{Error, Result};
-use crate::jobs::{Defrag, Flush, Job, JobThread, Next, Scrub, Sweep};
+use crate::jobs::{Checkpoint, Defrag, Flush, Job, JobThread, Next, Scrub, Sweep};
 use crate::namespace::Namespace;
 use crate::namespace::core::Core;
 use crate::startup::{Environment, Recovery, open_namespace};
@@ -60,6 +60,7 @@ impl Engine {
             upkeep.push(Box::new(Defrag::new(core.clone())));
             upkeep.push(Box::new(Sweep::new(core.clone())));
             upkeep.push(Box::new(Scrub::new(core.clone())));
+            upkeep.push(Box::new(Checkpoint::new(core.clone())));
         }
         // The first step makes blocks ready to be written.
         flush.iter_mut().for_each(|job| {
@@ -94,6 +95,7 @@ impl Engine {
             } else {
                 config.recovery_threads
             },
+            progress: config.progress.unwrap_or_default(),
         };
         let mut engine = Engine {
             cores: Vec::new(),
@@ -147,7 +149,8 @@ impl Engine {
         upkeep.iter_mut().map(|job| job.step()).fold(next, Next::min) == Next::Now
     }
 
-    /// Flushes everything acknowledged, closes the open blocks with their footers, and stops the threads.
+    /// Flushes everything acknowledged, closes the open blocks with their footers, writes a last checkpoint if the namespace
+    /// is configured to have them, and stops the threads.
     /// Reads through handles that are still held go on; writes get `Error::Closed`.
     pub fn close(mut self) -> Result<()> {
         self.shut_down()
@@ -160,14 +163,15 @@ impl Engine {
         for core in &self.cores {
             core.is_closed.store(true, Ordering::Release);
             core.gate.open();
+            core.checkpoints.wake();
         }
         let jobs = std::mem::replace(&mut self.jobs, Jobs::ByHand { flush: Vec::new(), upkeep: Vec::new() });
-        let mut flush = match jobs {
+        let (mut flush, mut upkeep) = match jobs {
             Jobs::Threads { flush, upkeep } => {
-                upkeep.stop();
-                flush.stop()
+                let upkeep = upkeep.stop();
+                (flush.stop(), upkeep)
             }
-            Jobs::ByHand { flush, .. } => flush,
+            Jobs::ByHand { flush, upkeep } => (flush, upkeep),
         };
         for core in &self.cores {
             // Whoever was in the middle of a write has finished it; whoever comes now is refused.
@@ -180,10 +184,10 @@ impl Engine {
             }
         }
         context::blocking(|| {
-            for job in &mut flush {
-                while !job.is_idle() {
+            while !flush.iter().all(Flush::is_idle) || !upkeep.iter_mut().all(|job| job.wind_up()) {
+                flush.iter_mut().for_each(|job| {
                     job.step();
-                }
+                });
             }
         });
         let mut result = Ok(());

@@ -66,6 +66,9 @@ pub enum Error {
     /// There is no namespace of that name.
     #[error("there is no namespace '{0}'")]
     NoNamespace(String),
+    /// The open was called off, by `OpenProgress::cancel`. Nothing was written to devices that held data.
+    #[error("the open was called off before it was through")]
+    Cancelled,
     /// The engine has been closed.
     #[error("the engine is closed")]
     Closed,

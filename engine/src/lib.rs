@@ -37,6 +37,7 @@ pub mod format;
 pub mod index;
 mod jobs;
 mod namespace;
+mod progress;
 pub mod record;
 mod signal;
 mod startup;
@@ -52,5 +53,6 @@ pub use namespace::{
     AsyncNamespace, Bin, CountersSnapshot, Damage, Draft, Exists, Generation, Get, Metadata, Namespace, Outcome,
     Record, ScanPage, ScanPoint, ScrubFault, Stats, Ttl, Updated, Verified, WritePolicy,
 };
+pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};
 pub use startup::Recovery;

@@ -34,7 +34,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("signal", &[]),
     ("volume", &["format", "device", "index", "signal"]),
     ("error", &["format", "device", "record", "volume"]),
-    ("config", &["device", "error"]),
+    ("progress", &["error"]),
+    ("config", &["device", "error", "progress"]),
     ("namespace", &["clock", "config", "device", "error", "format", "index", "record", "signal", "volume"]),
     (
         "jobs",
@@ -51,6 +52,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "index",
             "jobs",
             "namespace",
+            "progress",
             "record",
             "signal",
             "volume",

@@ -20,14 +20,20 @@
 //! `docs/FORMAT.md` mirrors this room field by field, and a test holds the two together.
 
 mod block;
+mod checkpoint;
 mod checksum;
 mod device_header;
 mod footer;
 mod group;
 mod log;
 mod record;
+mod summary;
 
 pub use block::{BLOCK_HEADER_SIZE, BLOCK_MAGIC, BlockHeader};
+pub use checkpoint::{
+    CHECKPOINT_ENTRY_SIZE, CHECKPOINT_STREAM, CheckpointRoot, PART_HEADER_SIZE, PART_MAGIC, PART_PAYLOAD,
+    PartHeader, PartPlace, ROOT_MAGIC, ROOT_OFFSET, ROOT_SIZE, ROOT_SLOTS,
+};
 pub use checksum::{BlockSalt, hash};
 pub use device_header::{DEVICE_HEADER_COPIES, DEVICE_HEADER_SIZE, DEVICE_MAGIC, DeviceHeader, HEADER_PAGE};
 pub use footer::{
@@ -39,6 +45,7 @@ pub use record::{
     EncodedRecord, KIND_RECORD, MAX_USER_KEY_SIZE, RECORD_HEADER_SIZE, RECORD_MAGIC, RecordFlags,
     RecordHeader, RecordView, VOID_TIME_EPOCH_MS, unit_round, void_time,
 };
+pub use summary::{MemberSummary, PartitionSummary, Summary};
 
 /// Records, frames and headers start at multiples of this many bytes.
 pub const UNIT: u32 = 16;

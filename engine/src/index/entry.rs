@@ -275,6 +275,17 @@ impl Entry {
         entry.with_location(location).with_size_class(size_class)
     }
 
+    /// The three words, as a checkpoint stores them: another layout is another format version.
+    pub const fn words(&self) -> [u64; 3] {
+        [self.tag, self.place, self.life]
+    }
+
+    /// The entry that these words are; none if they stand for no entry.
+    pub const fn from_words(words: [u64; 3]) -> Option<Entry> {
+        let [tag, place, life] = words;
+        if place >> 62 == 1 { Some(Entry { tag, place, life }) } else { None }
+    }
+
     /// The tag, which never changes.
     #[inline]
     pub const fn tag(&self) -> Tag {

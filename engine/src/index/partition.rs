@@ -302,10 +302,27 @@ impl<'a, S: Slot> Partition<'a, S> {
                 kept.extend(new);
             });
         }
-        let len = u32::try_from(kept.len()).expect("no more than there were");
+        self.rebuild(pour, &kept);
+    }
+
+    /// Fills an empty partition with entries in tag order, in a table memory made to measure. Panics if it is not empty,
+    /// or the entries are not in order.
+    pub fn fill(&mut self, entries: &[S]) {
+        assert!(self.is_empty(), "only an empty partition is filled");
+        assert!(entries.is_sorted_by_key(|entry| entry.tag()), "entries are filled in in tag order");
+        if entries.is_empty() {
+            return;
+        }
+        self.change();
+        self.rebuild(Pour::new(self.memory), entries);
+    }
+
+    /// Makes the tables anew, of `kept` in tag order, from the chunks of `pour`.
+    fn rebuild<T: Slot>(&mut self, mut pour: Pour<'_>, kept: &[T]) {
+        let len = u32::try_from(kept.len()).expect("a partition counts its entries in 32 bits");
         let count = (len / MEAN_TABLE_LEN).max(len.min(1));
         let mut tables = Vec::with_capacity(count as usize);
-        let mut rest = kept.as_slice();
+        let mut rest = kept;
         let new_list = List { line: 0, count };
         for at in 0..count {
             let here =

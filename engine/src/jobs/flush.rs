@@ -77,7 +77,7 @@ impl Flush {
             let volume = self.core.volume(done.member);
             match answer.result {
                 Ok(()) => self.progressed(volume.written(done.stream, done.piece)),
-                Err(error) => self.fail(volume, error.to_string()),
+                Err(error) => self.core.fail_device(volume, error.to_string()),
             }
         }
         any
@@ -89,15 +89,6 @@ impl Flush {
             self.core.gate.open();
             self.core.upkeep_work.raise();
         }
-    }
-
-    fn fail(&self, volume: &Volume, reason: String) {
-        volume.latch(reason);
-        for stream in volume.streams() {
-            let waiters = stream.lock().take_waiters();
-            waiters.into_iter().for_each(std::task::Waker::wake);
-        }
-        self.core.gate.open();
     }
 
     /// Frees blocks that have settled.
@@ -168,7 +159,7 @@ impl Flush {
                     volume.blocks.return_virgin(zeroing.block, answer.result.is_ok());
                     match answer.result {
                         Ok(()) => self.core.gate.open(),
-                        Err(error) => self.fail(volume, error.to_string()),
+                        Err(error) => self.core.fail_device(volume, error.to_string()),
                     }
                 }
             }

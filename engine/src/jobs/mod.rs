@@ -1,13 +1,15 @@
-//! What happens by itself: flush, defrag, sweep, scrub. And the only place above the devices that knows threads.
+//! What happens by itself: flush, defrag, sweep, scrub, checkpoint. And the only place above the devices that knows threads.
 //!
 //! A job's `step` does bounded work, never waits, and says when it wants to be called again (I10). The
 //! threads here call steps; a test or a simulation calls them itself, in an order of its own.
 
+mod checkpoint;
 mod defrag;
 mod flush;
 mod scrub;
 mod sweep;
 
+pub(crate) use checkpoint::Checkpoint;
 pub(crate) use defrag::Defrag;
 pub(crate) use flush::Flush;
 pub(crate) use scrub::Scrub;
@@ -44,6 +46,11 @@ impl Next {
 pub trait Job: Send + Sync {
     /// Does a bounded piece of work.
     fn step(&mut self) -> Next;
+
+    /// Does a piece of what should be done before the engine ends, when no verb runs any more. True if nothing is left.
+    fn wind_up(&mut self) -> bool {
+        true
+    }
 }
 
 /// The longest that a thread sleeps, in milliseconds: a lost signal costs no more than this.
@@ -60,6 +67,10 @@ impl Wake for Unpark {
 impl Job for Box<dyn Job> {
     fn step(&mut self) -> Next {
         (**self).step()
+    }
+
+    fn wind_up(&mut self) -> bool {
+        (**self).wind_up()
     }
 }
 

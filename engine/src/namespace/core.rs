@@ -2,6 +2,7 @@
 //! waiting for space and for durability.
 
 use super::cache::ReadCache;
+use super::checkpoint::Checkpoints;
 use super::record::{Record, RecordBytes};
 use super::sets::{Set, Sets};
 use super::stats::Counters;
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     /// Defrag or a sweep has work.
     pub upkeep_work: Arc<Signal>,
     pub counters: Counters,
+    pub checkpoints: Checkpoints,
     /// How long (in sequence numbers) blocks of short-lived records have lived lately: what is older when it
     /// is overwritten counts as long-lived.
     pub short_lifespan: AtomicU64,
@@ -318,6 +320,16 @@ impl Core {
     pub fn device_failed(&self, volume: &Volume) -> Error {
         let reason = volume.latch_reason().unwrap_or_default();
         Error::DeviceFailed { device: volume.geometry().name.to_string(), reason }
+    }
+
+    /// Notes that a device has failed a write, and tells everybody who waits for it.
+    pub fn fail_device(&self, volume: &Volume, reason: String) {
+        volume.latch(reason);
+        for stream in volume.streams() {
+            let waiters = stream.lock().take_waiters();
+            waiters.into_iter().for_each(std::task::Waker::wake);
+        }
+        self.gate.open();
     }
 
     /// Waits until space may have come since `turn`. Writers are slowed here, not refused.

@@ -206,6 +206,11 @@ impl AsyncNamespace {
         self.core.truncate(set).await
     }
 
+    /// Writes a checkpoint now; see `Namespace::checkpoint`.
+    pub async fn checkpoint(&self) -> Result<bool> {
+        self.core.checkpoint().await
+    }
+
     /// Waits until everything acknowledged so far is on the device.
     pub async fn flush(&self) -> Result<()> {
         self.core.flush().await
@@ -459,6 +464,16 @@ impl Namespace {
         context::block_on(self.inner.flush())
     }
 
+    /// Writes the index to the devices, so that the next start reads it and what was written since, not every block. False
+    /// if there is no room for it. Happens by itself too, by `checkpoint_period`.
+    #[doc = example!(
+        "test.put(&Key::new(\"users\", 1)?, &[], &WritePolicy::default())?;"
+        "assert!(test.checkpoint()?);"
+    )]
+    pub fn checkpoint(&self) -> Result<bool> {
+        context::block_on(self.inner.checkpoint())
+    }
+
     /// A picture of the namespace.
     #[doc = example!("assert_eq!(test.stats().objects, 0);")]
     pub fn stats(&self) -> Stats {
@@ -505,6 +520,13 @@ impl crate::namespace::core::Core {
             used_size,
             used_limit,
             scrub_pass_blocks: self.counters.scrub.pass_blocks(),
+            checkpoint_id: self.checkpoints.last_id.load(Ordering::Relaxed),
+            checkpoint_entries: self.checkpoints.entries.load(Ordering::Relaxed),
+            checkpoint_blocks: self.held_blocks(),
+            checkpoints_written: self.checkpoints.written.load(Ordering::Relaxed),
+            checkpoints_skipped: self.checkpoints.skipped.load(Ordering::Relaxed),
+            checkpoint_written_ms: self.checkpoints.written_ms.load(Ordering::Relaxed),
+            is_writing_checkpoint: self.checkpoints.is_writing.load(Ordering::Relaxed),
             ..Stats::default()
         };
         for volume in &self.volumes {

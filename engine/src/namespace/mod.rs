@@ -5,6 +5,7 @@
 //! (a sealed block, a tail that somebody waits for, a device short of free blocks) and raises a signal.
 
 mod cache;
+mod checkpoint;
 pub(crate) mod core;
 mod draft;
 mod group;
@@ -22,6 +23,7 @@ mod verify;
 mod write;
 
 pub(crate) use cache::ReadCache;
+pub(crate) use checkpoint::{CheckpointOutcome, Checkpoints};
 pub(crate) use record::RecordBytes;
 pub(crate) use sets::Sets;
 pub(crate) use stats::Counters;

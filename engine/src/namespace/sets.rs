@@ -69,6 +69,12 @@ impl Set {
         }
     }
 
+    /// Counts many records in at once, and the expiring ones among them.
+    pub fn count_many(&self, objects: i64, expiring: i64) {
+        self.objects.fetch_add(objects, Ordering::Relaxed);
+        self.expiring.fetch_add(expiring, Ordering::Relaxed);
+    }
+
     /// Everything below `sequence` is gone. The caller holds all partition locks.
     pub fn truncate(&self, sequence: u64) {
         self.parity.fetch_xor(true, Ordering::AcqRel);

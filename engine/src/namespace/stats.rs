@@ -127,6 +127,20 @@ pub struct Stats {
     pub failed_devices: u64,
     /// Of all blocks, those that the scrub pass under way has done; 0 between passes.
     pub scrub_pass_blocks: u64,
+    /// The number of the checkpoint that the next start would begin from; 0: it would read all blocks.
+    pub checkpoint_id: u64,
+    /// Entries in that checkpoint.
+    pub checkpoint_entries: u64,
+    /// Blocks that checkpoints take.
+    pub checkpoint_blocks: u64,
+    /// Checkpoints written since the namespace was opened.
+    pub checkpoints_written: u64,
+    /// Checkpoints not written for want of room.
+    pub checkpoints_skipped: u64,
+    /// When the last one was written, in milliseconds since the Unix epoch; 0: not since the namespace was opened.
+    pub checkpoint_written_ms: u64,
+    /// Whether one is being written.
+    pub is_writing_checkpoint: bool,
 }
 
 impl Stats {

@@ -58,7 +58,9 @@ impl Core {
                         id.0
                     ));
                 }
-                if live > 0 && matches!(info.state, BlockState::Free | BlockState::Settling) {
+                if live > 0
+                    && matches!(info.state, BlockState::Free | BlockState::Settling | BlockState::Held)
+                {
                     return Err(format!(
                         "I4: device {name}: block {} is {:?} with {live} live bytes",
                         id.0, info.state

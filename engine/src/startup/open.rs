@@ -1,20 +1,25 @@
 //! Opening one namespace: from a configuration to a `Core` that serves.
 
-use super::sweep::{BlockSweep, Recovery, Swept};
+use super::checkpoint;
+use super::recovery::{Recovery, Restored};
+use super::settle::{Counts, Media, Settlement};
+use super::sweep::{BlockSweep, Swept};
 use crate::clock::Clock;
 use crate::config::{DeviceConfig, NamespaceConfig};
 use crate::device::{
-    AlignedBuffer, Device, DeviceOptions, Driver, FileDevice, MemoryDevice, OpenError, Request, SharedRing,
-    context,
+    Device, DeviceOptions, Driver, FileDevice, MemoryDevice, OpenError, Request, SharedRing, context,
 };
 use crate::error::{Error, Result};
-use crate::format::{BlockSalt, RecordView};
+use crate::format::{CheckpointRoot, DeviceHeader};
 use crate::index::{Entry, Flags, Index, PartitionId, RecoverySlot};
-use crate::namespace::core::{Core, Life, StreamPlan, Wanted, life};
-use crate::namespace::{Counters, ReadCache, Record, RecordBytes, Sets, is_tombstone, threshold_of};
+use crate::namespace::core::{Core, StreamPlan};
+use crate::namespace::{Checkpoints, Counters, ReadCache, Sets};
+use crate::progress::{OpenPhase, OpenProgress};
 use crate::signal::{Gate, Signal};
-use crate::volume::{AppendClock, DeviceSet, FormatOptions, FoundBlock, Volume, claim_devices, write_header};
-use std::collections::HashMap;
+use crate::volume::{
+    AppendClock, BlockId, DeviceSet, FormatOptions, FoundBlock, HeaderError, Volume, claim_devices,
+    has_damaged_copy, write_header,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -27,6 +32,7 @@ pub(crate) struct Environment {
     /// Where new device sets get their UUIDs from.
     pub seed: u64,
     pub recovery_threads: usize,
+    pub progress: Arc<OpenProgress>,
 }
 
 /// Opens a namespace. Blocks until its index is whole.
@@ -40,6 +46,8 @@ pub(crate) fn open_namespace(
 
 fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>, Recovery)> {
     let start_ms = environment.clock.mono_ms();
+    environment.progress.check()?;
+    environment.progress.enter(OpenPhase::Claiming);
     let devices = config.devices.iter().map(|d| open_device(d, environment)).collect::<Result<Vec<_>>>()?;
     let set_uuid = new_uuid(environment.seed, &config.name);
     let mut set = claim_devices(
@@ -53,18 +61,83 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         },
     )?;
     let sets = Sets::new(&config.name);
-    let swept = if set.formatted {
-        let found = set.headers.iter().map(|h| vec![FoundBlock::Blank; h.block_count as usize]).collect();
-        Swept { index: Index::new(), found, max_sequence: 0, recovery: Recovery::default() }
+    let media = Media { devices: &set.devices, headers: &set.headers };
+    let (restored, last_incarnation, next_checkpoint) = if set.formatted {
+        (new_and_empty(&set.headers), 0, 1)
     } else {
         // What the last run wrote may still be in a volatile cache: what is served from now on must not vanish.
         for device in &set.devices {
             device.submit(Request::Flush).wait().result?;
         }
-        BlockSweep::new(&set.devices, &set.headers, &sets).run(environment.recovery_threads)
+        let (roots, next_checkpoint) = checkpoint::roots(&media)?;
+        let by_roots = roots.iter().map(|root| root.incarnation).max().unwrap_or(0);
+        let roots = if config.use_checkpoint { roots } else { Vec::new() };
+        (restore(&config.name, environment, &media, roots, &sets)?, by_roots, next_checkpoint)
     };
-    begin_incarnation(&mut set, &swept.found)?;
-    finish(config, environment, set, sets, swept, start_ms)
+    begin_incarnation(&mut set, &restored.found, last_incarnation)?;
+    finish(config, environment, set, sets, restored, next_checkpoint, start_ms)
+}
+
+fn new_and_empty(headers: &[DeviceHeader]) -> Restored {
+    Restored {
+        index: Index::new(),
+        found: headers.iter().map(|h| vec![FoundBlock::Blank; h.block_count as usize]).collect(),
+        used: headers.iter().map(|h| vec![0; h.block_count as usize]).collect(),
+        max_sequence: 0,
+        recovery: Recovery::default(),
+        parts: Vec::new(),
+    }
+}
+
+/// The index, from the newest checkpoint that can be used, or else from all blocks.
+fn restore(
+    name: &str,
+    environment: &Environment,
+    media: &Media<'_>,
+    roots: Vec<CheckpointRoot>,
+    sets: &Sets,
+) -> Result<Restored> {
+    let (now, threads, progress) =
+        (environment.clock.now(), environment.recovery_threads, &*environment.progress);
+    let mut rejected = 0;
+    for root in roots {
+        match checkpoint::restore(media, root, sets, now, threads, progress)? {
+            Ok(mut restored) => {
+                restored.recovery.rejected_checkpoints = rejected;
+                return Ok(restored);
+            }
+            Err(unusable) => {
+                tracing::warn!("namespace {name}: checkpoint {} is not used: {unusable}", root.id);
+                rejected += 1;
+            }
+        }
+    }
+    let Swept { index, found, max_sequence, mut recovery } =
+        BlockSweep::new(media, sets, None).run(threads, progress);
+    progress.check()?;
+    progress.enter(OpenPhase::Settling);
+    recovery.rejected_checkpoints = rejected;
+    media.recover_thresholds(&found, &system_entries(&index), sets)?;
+    let settlement = Settlement::new(media, sets, now);
+    let mut counts = Counts::default();
+    let index = index.into_entries(|_, slot| {
+        let set = sets.get(slot.entry.set_id());
+        let is_truncated = set.is_some_and(|set| slot.sequence < set.truncated_below());
+        settlement.judge(&mut counts, slot.entry, is_truncated)
+    });
+    settlement.add(&counts, &mut recovery);
+    let used = settlement.into_used();
+    Ok(Restored { index, found, used, max_sequence, recovery, parts: Vec::new() })
+}
+
+fn system_entries(index: &Index<RecoverySlot>) -> Vec<(PartitionId, Entry)> {
+    let mut system = Vec::new();
+    for id in PartitionId::all() {
+        let partition = index.lock(id);
+        let slots = partition.iter_from(None).filter(|slot| slot.entry.flags().contains(Flags::SYSTEM));
+        system.extend(slots.map(|slot| (id, slot.entry)));
+    }
+    system
 }
 
 fn open_device(config: &DeviceConfig, environment: &Environment) -> Result<Arc<dyn Device>> {
@@ -95,18 +168,26 @@ fn new_uuid(seed: u64, name: &str) -> [u8; 16] {
     uuid
 }
 
-fn epoch_of(block: &FoundBlock) -> u64 {
-    match block {
-        FoundBlock::Life { epoch, .. } => *epoch,
-        FoundBlock::Blank | FoundBlock::Damaged => 0,
+/// Gives the set a number of this run, higher than any that a header, a block or a root has seen.
+///
+/// Each member's header gets the number before anything is written under it, so a member whose header knows a lower one
+/// than is found anywhere else is an older copy of what it was.
+fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u64) -> Result<()> {
+    let in_blocks = found.iter().flatten().map(|block| block.epoch() >> 40);
+    let in_use = in_blocks.chain([in_roots]).max().unwrap_or(0);
+    for (device, header) in set.devices.iter().zip(&set.headers) {
+        // With one copy of the header lost, the other one is of the run before.
+        let known = header.incarnation + u64::from(has_damaged_copy(device.as_ref())?);
+        if known < in_use {
+            let why = format!(
+                "its header says that it was opened {} times, but its set has been written to in run {in_use}: it is an \
+                 older copy of itself. Bring back the newest copy of every device, or restore the set from a backup",
+                header.incarnation
+            );
+            return Err(HeaderError::NotASet { name: device.geometry().name, why }.into());
+        }
     }
-}
-
-/// Gives the set a number of this run, higher than any that a header or a block has seen.
-fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>]) -> Result<()> {
-    let in_headers = set.headers.iter().map(|header| header.incarnation);
-    let in_blocks = found.iter().flatten().map(|block| epoch_of(block) >> 40);
-    let incarnation = in_headers.chain(in_blocks).max().unwrap_or(0) + 1;
+    let incarnation = set.headers.iter().map(|header| header.incarnation).fold(in_use, u64::max) + 1;
     for (device, header) in set.devices.iter().zip(&mut set.headers) {
         header.incarnation = incarnation;
         write_header(device.as_ref(), header)?;
@@ -114,74 +195,22 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>]) -> Result<(
     Ok(())
 }
 
-/// The truncation thresholds: by set name, and (`None`) for all sets.
-type Thresholds = HashMap<Option<String>, u64>;
-
-fn read_thresholds(set: &DeviceSet, swept: &Swept) -> Result<Thresholds> {
-    let mut thresholds = Thresholds::new();
-    let mut found = Vec::new();
-    for id in PartitionId::all() {
-        let partition = swept.index.lock(id);
-        let slots = partition.iter_from(None).filter(|slot| slot.entry.flags().contains(Flags::SYSTEM));
-        found.extend(slots.map(|slot| (id, slot)));
-    }
-    for (partition, slot) in found {
-        let wanted = Wanted { partition, tag: slot.entry.tag(), digest: None };
-        if let Some((name, below)) = threshold_of(&read_record(set, swept, &wanted, &slot)?) {
-            let threshold = thresholds.entry(name).or_default();
-            *threshold = below.max(*threshold);
-        }
-    }
-    Ok(thresholds)
-}
-
-/// Reads the record that a slot stands for.
-fn read_record(set: &DeviceSet, swept: &Swept, wanted: &Wanted, slot: &RecoverySlot) -> Result<Record> {
-    let location = slot.entry.location();
-    let member = usize::from(location.device);
-    let (device, header) = (&set.devices[member], &set.headers[member]);
-    let sector = u64::from(device.geometry().sector_size);
-    let (start, size) = (location.offset(), u64::from(slot.entry.size_class().bytes()));
-    let from = start - start % sector;
-    let buffer = AlignedBuffer::zeroed(((start + size).next_multiple_of(sector) - from) as usize);
-    let buffer = device.submit(Request::Read { offset: from, buffer }).wait().into_buffer()?;
-    let block_size = u64::from(header.block_size);
-    let (block, pos) = ((start / block_size) as u32, (start % block_size) as u32);
-    let epoch = epoch_of(&swept.found[member][block as usize]);
-    let salt = BlockSalt::new(&header.set_uuid, header.member_index, block, epoch);
-    let bytes = &buffer[(start - from) as usize..][..size as usize];
-    let corrupt = |fault| Error::Corrupt {
-        digest: wanted.name(),
-        device: device.geometry().name.to_string(),
-        block,
-        offset: start,
-        fault,
-    };
-    RecordView::parse(bytes, salt, pos).map_err(corrupt)?;
-    Record::new(RecordBytes::Owned(bytes.to_vec())).map_err(corrupt)
-}
-
 fn finish(
     config: NamespaceConfig,
     environment: &Environment,
     set: DeviceSet,
     sets: Sets,
-    swept: Swept,
+    restored: Restored,
+    next_checkpoint: u64,
     start_ms: u64,
 ) -> Result<(Arc<Core>, Recovery)> {
-    let thresholds = read_thresholds(&set, &swept)?;
-    let for_all = thresholds.get(&None).copied().unwrap_or(0);
-    for one in sets.all() {
-        let own = thresholds.get(&Some(one.name.to_string())).copied().unwrap_or(0);
-        one.recover_threshold(own.max(for_all));
-    }
     let blocks = set.headers.iter().map(|header| header.block_count).min().unwrap_or(0);
     let plan = StreamPlan::for_blocks(blocks);
     let append_clock = Arc::new(AppendClock::starting_at(1));
     let flush_work = Arc::new(Signal::default());
     let block_size = set.headers.iter().map(|header| header.block_size).max().unwrap_or(1);
     let ram_limit = ram_blocks(&config, set.devices.len(), block_size, plan);
-    let Swept { index, found, max_sequence, mut recovery } = swept;
+    let Restored { index, found, used, max_sequence, mut recovery, parts } = restored;
     let volumes: Box<[Volume]> = set
         .devices
         .into_iter()
@@ -192,29 +221,19 @@ fn finish(
             Volume::new(device, header, found, usize::from(plan.count), ram_limit, clock, flush_work.clone())
         })
         .collect();
-    let now = environment.clock.now();
-    let mut tombstones = 0;
-    let index = index.into_entries(|_, slot| {
-        let entry = settle(&sets, slot, now, &mut recovery)?;
-        let volume = &volumes[usize::from(entry.location().device)];
-        volume.blocks.occupy(volume.place(entry.location()).0, entry.size_class().bytes());
-        if is_tombstone(&entry) {
-            tombstones += 1;
-        } else if !entry.flags().contains(Flags::SYSTEM)
-            && let Some(set) = sets.get(entry.set_id())
-        {
-            set.count(1, entry.void_time() != 0);
-            recovery.records += 1;
+    for ((volume, found), used) in volumes.iter().zip(&found).zip(&used) {
+        for (block, &size) in used.iter().enumerate().filter(|(_, size)| **size > 0) {
+            volume.blocks.occupy(BlockId(block as u32), size);
         }
-        Some(entry)
-    });
-    recovery.tombstones = tombstones;
-    for (volume, found) in volumes.iter().zip(&found) {
         volume.blocks.finish_recovery(found);
     }
     recovery.elapsed_ms = environment.clock.mono_ms().saturating_sub(start_ms);
     let counters = Counters::default();
-    counters.tombstones.store(tombstones, Ordering::Relaxed);
+    counters.tombstones.store(recovery.tombstones, Ordering::Relaxed);
+    let last_checkpoint = recovery.checkpoint.unwrap_or(0);
+    let had_tail = recovery.versions > 0;
+    let entries = recovery.checkpoint_entries;
+    let checkpoints = Checkpoints::found(last_checkpoint, next_checkpoint, entries, had_tail, parts);
     let cache = ReadCache::new(config.read_cache_size);
     let core = Core {
         index,
@@ -229,6 +248,7 @@ fn finish(
         flush_work,
         upkeep_work: Arc::new(Signal::default()),
         counters,
+        checkpoints,
         short_lifespan: AtomicU64::new(u64::MAX),
         is_closed: AtomicBool::new(false),
         truncations: AtomicU64::new(0),
@@ -237,30 +257,6 @@ fn finish(
     };
     core.report(&recovery);
     Ok((Arc::new(core), recovery))
-}
-
-/// What becomes of the newest version of a key.
-fn settle(
-    sets: &Sets,
-    slot: &RecoverySlot,
-    now: crate::clock::Timestamp,
-    recovery: &mut Recovery,
-) -> Option<Entry> {
-    let entry = slot.entry;
-    if entry.flags().contains(Flags::SYSTEM) {
-        return Some(entry);
-    }
-    if sets.get(entry.set_id()).is_some_and(|set| slot.sequence < set.truncated_below()) {
-        recovery.truncated += 1;
-        return None;
-    }
-    if life(entry.void_time(), now) != Life::Over {
-        return Some(entry);
-    }
-    recovery.expired += 1;
-    // An older version would still be alive: this one must go on hiding it.
-    let masks = entry.flags().contains(Flags::OLDER_MAY_OUTLIVE);
-    masks.then(|| entry.with_flags(entry.flags().with(Flags::TOMBSTONE)))
 }
 
 /// How many sealed blocks of one volume may be in RAM: the write cache's budget less the open blocks.
@@ -279,10 +275,14 @@ impl Core {
             return;
         }
         tracing::info!(
-            "namespace {name} on {devices}: {} records back in {} ms ({} versions in {} blocks, {} of them read \
-             whole; {} tombstones, {} expired, {} truncated)",
+            "namespace {name} on {devices}: {} records back in {} ms ({}; {} versions in {} blocks, {} of them \
+             read whole; {} tombstones, {} expired, {} truncated)",
             recovery.records,
             recovery.elapsed_ms,
+            match recovery.checkpoint {
+                Some(id) => format!("checkpoint {id} with {} entries", recovery.checkpoint_entries),
+                None => "without a checkpoint".to_owned(),
+            },
             recovery.versions,
             recovery.blocks,
             recovery.scanned_blocks,

@@ -1,41 +1,23 @@
 //! The sweep: what the blocks of a device set hold, merged into one index.
+//!
+//! Without a checkpoint that is all blocks. Behind one it is the tail: blocks of later lives, and of the blocks that were
+//! open when the checkpoint began what was appended after. Of all other blocks only the header is read, to see that
+//! they are still what they were.
 
+use super::recovery::Recovery;
+use super::settle::Media;
 use crate::device::{AlignedBuffer, Device, Request};
 use crate::format::{
-    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, DeviceHeader, FOOTER_TRAILER_SIZE, Fault, Footer,
-    FooterTrailer, HEADER_PAGE, LogItem, RecordFlags, UNIT, scan_log, void_time,
+    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, CHECKPOINT_STREAM, DeviceHeader, FOOTER_TRAILER_SIZE, Fault,
+    Footer, FooterTrailer, HEADER_PAGE, LogItem, MemberSummary, RecordFlags, UNIT, scan_log, void_time,
 };
 use crate::index::{Entry, Flags, Index, Location, PartitionId, RecoverySlot, SizeClass, Tag};
 use crate::namespace::{Sets, may_outlive};
+use crate::progress::OpenProgress;
 use crate::volume::FoundBlock;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// What a start found. Counts, except where said otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Blocks that had been written at some time.
-    pub blocks: u64,
-    /// Of these, blocks listed by their footer.
-    pub listed_blocks: u64,
-    /// Blocks without a (good) footer, read whole.
-    pub scanned_blocks: u64,
-    /// Blocks whose header or bytes could not be read: what they held may be missing.
-    pub damaged_blocks: u64,
-    /// Versions of records seen.
-    pub versions: u64,
-    /// Records that are there.
-    pub records: u64,
-    /// Deleted keys that are remembered.
-    pub tombstones: u64,
-    /// Records left out because they have expired.
-    pub expired: u64,
-    /// Records left out because their set was truncated after them.
-    pub truncated: u64,
-    /// How long it took, in milliseconds.
-    pub elapsed_ms: u64,
-}
 
 #[derive(Default)]
 struct Tally {
@@ -52,6 +34,8 @@ pub(super) struct BlockSweep<'a> {
     devices: &'a [Arc<dyn Device>],
     headers: &'a [DeviceHeader],
     sets: &'a Sets,
+    /// For each device, where the tail begins; without, everything is looked at.
+    border: Option<&'a [MemberSummary]>,
     index: Index<RecoverySlot>,
     found: Vec<Mutex<Vec<FoundBlock>>>,
     /// For each device, when each block was sealed; see `sealed_order`.
@@ -81,20 +65,29 @@ struct Version {
 }
 
 impl<'a> BlockSweep<'a> {
-    pub fn new(devices: &'a [Arc<dyn Device>], headers: &'a [DeviceHeader], sets: &'a Sets) -> Self {
+    pub fn new(media: &'a Media<'a>, sets: &'a Sets, border: Option<&'a [MemberSummary]>) -> Self {
+        let Media { devices, headers } = *media;
         let blank = |h: &DeviceHeader| vec![FoundBlock::Blank; h.block_count as usize];
         let found = headers.iter().map(|header| Mutex::new(blank(header))).collect();
         let blocks = |h: &DeviceHeader| (0..h.block_count).map(|_| AtomicU64::new(0)).collect();
         let sealed = headers.iter().map(blocks).collect();
-        BlockSweep { devices, headers, sets, index: Index::new(), found, sealed, tally: Tally::default() }
+        let (index, tally) = (Index::new(), Tally::default());
+        BlockSweep { devices, headers, sets, border, index, found, sealed, tally }
     }
 
-    /// Sweeps everything, on `threads` threads.
-    pub fn run(self, threads: usize) -> Swept {
+    /// Sweeps everything, on `threads` threads; stops early, with less than everything, if that is called off.
+    pub fn run(self, threads: usize, progress: &OpenProgress) -> Swept {
         let blocks: Vec<(usize, u32)> = (0..self.headers.len())
             .flat_map(|device| (1..self.headers[device].block_count).map(move |block| (device, block)))
             .collect();
-        crate::jobs::in_parallel(threads, blocks.len(), |i| self.block(blocks[i].0, blocks[i].1));
+        let size_of = |device: usize| u64::from(self.headers[device].block_size);
+        progress.begin_sweep(blocks.len() as u64, blocks.iter().map(|block| size_of(block.0)).sum());
+        crate::jobs::in_parallel(threads, blocks.len(), |i| {
+            if !progress.is_cancelled() {
+                self.block(blocks[i].0, blocks[i].1);
+                progress.block_done(size_of(blocks[i].0), self.tally.versions.load(Ordering::Relaxed));
+            }
+        });
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let recovery = Recovery {
             blocks: get(&self.tally.blocks),
@@ -139,6 +132,13 @@ impl<'a> BlockSweep<'a> {
         let block_size = head.block_size;
         let page = HEADER_PAGE as u32;
         let Some(first) = self.read(device, block, 0, page) else { return };
+        if let Ok(header) = BlockHeader::parse(&first)
+            && self.is_in_place(device, block, &header)
+            && self.tail_from(device, block, header.epoch).is_none()
+        {
+            self.note(device, block, &header);
+            return;
+        }
         let Some(last) = self.read(device, block, block_size - page, page) else { return };
         let header = match self.header(device, block, &first, &last) {
             Ok(Some(header)) => header,
@@ -148,23 +148,27 @@ impl<'a> BlockSweep<'a> {
                 return;
             }
         };
-        self.tally.blocks.fetch_add(1, Ordering::Relaxed);
-        let BlockHeader { epoch, stream, first_sequence, .. } = header;
-        self.found[device].lock()[block as usize] = FoundBlock::Life { epoch, stream, first_sequence };
-        self.tally.max_sequence.fetch_max(header.first_sequence, Ordering::Relaxed);
+        self.note(device, block, &header);
+        if header.stream == CHECKPOINT_STREAM {
+            return;
+        }
+        let Some(from) = self.tail_from(device, block, header.epoch) else { return };
         let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, header.epoch);
         let footer = self.footer(device, block, salt, header.epoch, &last);
         let order = sealed_order(header.epoch, footer.as_ref());
         self.sealed[device][block as usize].store(order, Ordering::Relaxed);
         if let Some(footer) = footer {
             self.tally.listed.fetch_add(1, Ordering::Relaxed);
-            self.merge_footer(device, block, &footer);
+            self.merge_footer(device, block, &footer, from);
             return;
         }
         let Some(bytes) = self.read(device, block, 0, block_size) else { return };
         self.tally.scanned.fetch_add(1, Ordering::Relaxed);
         scan_log(&bytes, salt, |item| {
             let LogItem::Record(pos, record) = item else { return };
+            if pos < from {
+                return;
+            }
             let header = record.header();
             let Some(set_id) = self.set_id(record.set()) else { return };
             self.merge(
@@ -184,6 +188,34 @@ impl<'a> BlockSweep<'a> {
         });
     }
 
+    /// Notes which life a block is in.
+    fn note(&self, device: usize, block: u32, header: &BlockHeader) {
+        self.tally.blocks.fetch_add(1, Ordering::Relaxed);
+        self.tally.max_sequence.fetch_max(header.first_sequence, Ordering::Relaxed);
+        let BlockHeader { epoch, stream, first_sequence, .. } = *header;
+        self.found[device].lock()[block as usize] = FoundBlock::Life { epoch, stream, first_sequence };
+    }
+
+    fn is_in_place(&self, device: usize, block: u32, header: &BlockHeader) -> bool {
+        let head = &self.headers[device];
+        header.set_uuid == head.set_uuid
+            && header.member_index == head.member_index
+            && header.block_id == block
+    }
+
+    /// From which position on a life of a block is to be looked at; none if all of it lies before the border.
+    fn tail_from(&self, device: usize, block: u32, epoch: u64) -> Option<u32> {
+        let Some(border) = self.border.map(|members| &members[device]) else { return Some(0) };
+        if epoch >= border.begin_epoch {
+            return Some(0);
+        }
+        let open = border.open.iter().find(|(open, _)| *open == block);
+        match open {
+            Some(&(_, position)) if border.epochs.get(block as usize) == Some(&epoch) => Some(position),
+            _ => None,
+        }
+    }
+
     /// The block's header; none if the block never had one. A damaged header is made up from the footer.
     fn header(
         &self,
@@ -195,9 +227,7 @@ impl<'a> BlockSweep<'a> {
         let head = &self.headers[device];
         let fault = match BlockHeader::parse(first) {
             Ok(header) => {
-                let is_ours = header.set_uuid == head.set_uuid
-                    && header.member_index == head.member_index
-                    && header.block_id == block;
+                let is_ours = self.is_in_place(device, block, &header);
                 // Another set's header is what an earlier use of the device left behind. A header of this set in
                 // the wrong place was written there instead of what should be there.
                 let is_misplaced = !is_ours && header.set_uuid == head.set_uuid;
@@ -251,9 +281,9 @@ impl<'a> BlockSweep<'a> {
         }
     }
 
-    fn merge_footer(&self, device: usize, block: u32, footer: &Footer) {
+    fn merge_footer(&self, device: usize, block: u32, footer: &Footer, from: u32) {
         let set_ids: Vec<_> = footer.set_names.iter().map(|name| self.set_id(name.as_bytes())).collect();
-        for entry in &footer.entries {
+        for entry in footer.entries.iter().filter(|entry| entry.position >= from / UNIT) {
             let Some(&Some(set_id)) = set_ids.get(usize::from(entry.set_index)) else { continue };
             let mut digest = [0; 20];
             digest[..10].copy_from_slice(&entry.digest_prefix);
@@ -327,10 +357,20 @@ fn newest(a: RecoverySlot, b: RecoverySlot, sealed_order: impl Fn(&RecoverySlot)
         (slot.sequence, order, slot.entry.location())
     };
     let (mut winner, loser) = if rank(&a) >= rank(&b) { (a, b) } else { (b, a) };
-    let inherits = loser.entry.flags().contains(Flags::OLDER_MAY_OUTLIVE);
-    let void_time = winner.entry.void_time();
-    if void_time != 0 && if is_copy { inherits } else { may_outlive(&loser.entry, void_time) } {
-        winner.entry = winner.entry.with_flags(winner.entry.flags().with(Flags::OLDER_MAY_OUTLIVE));
+    if !is_copy {
+        winner.entry = outlives(winner.entry, &loser.entry);
+    } else if winner.entry.void_time() != 0 {
+        let inherited = loser.entry.flags().bits() & Flags::OLDER_MAY_OUTLIVE.bits();
+        winner.entry = winner.entry.with_flags(winner.entry.flags().with(Flags::from_bits(inherited)));
+    }
+    winner
+}
+
+/// The winner, which remembers whether the version that it hides could outlive it.
+pub(super) fn outlives(winner: Entry, hidden: &Entry) -> Entry {
+    let void_time = winner.void_time();
+    if void_time != 0 && may_outlive(hidden, void_time) {
+        return winner.with_flags(winner.flags().with(Flags::OLDER_MAY_OUTLIVE));
     }
     winner
 }

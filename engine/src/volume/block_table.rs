@@ -5,6 +5,8 @@
 //!   Free ---------> Open ---------> Flushing ---------> Sealed ---------> Settling ---------> Free
 //! ```
 //!
+//! A block with a part of a checkpoint is Held, from Free and back, and nothing points into it.
+//!
 //! A block is Open while a stream fills it, Flushing until its data and footer are on the device, Sealed
 //! as long as something points into it, and Settling until everything appended before it became empty is
 //! on the device: only then is it Free (I4).
@@ -14,6 +16,7 @@
 //! block is open, so a sealed block that reaches zero stays there (I3).
 
 use super::sealed::SealedBlock;
+use crate::format::CHECKPOINT_STREAM;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +40,8 @@ pub enum BlockState {
     Sealed,
     /// Empty, but a crash now could still need what it held.
     Settling,
+    /// Holds a part of a checkpoint.
+    Held,
 }
 
 /// What happens to a block.
@@ -52,6 +57,10 @@ pub enum BlockEvent {
     Emptied,
     /// Everything appended before that is durable.
     Settled,
+    /// A checkpoint takes it.
+    Hold,
+    /// The checkpoint is no longer needed.
+    Drop,
 }
 
 impl BlockState {
@@ -65,11 +74,14 @@ impl BlockState {
             (S::Flushing, E::Written) => Some(S::Sealed),
             (S::Sealed, E::Emptied) => Some(S::Settling),
             (S::Settling, E::Settled) => Some(S::Free),
-            (S::Free, E::Seal | E::Written | E::Emptied | E::Settled)
-            | (S::Open, E::Open | E::Written | E::Emptied | E::Settled)
-            | (S::Flushing, E::Open | E::Seal | E::Emptied | E::Settled)
-            | (S::Sealed, E::Open | E::Seal | E::Written | E::Settled)
-            | (S::Settling, E::Open | E::Seal | E::Written | E::Emptied) => None,
+            (S::Free, E::Hold) => Some(S::Held),
+            (S::Held, E::Drop) => Some(S::Free),
+            (S::Free, E::Seal | E::Written | E::Emptied | E::Settled | E::Drop)
+            | (S::Open, E::Open | E::Written | E::Emptied | E::Settled | E::Hold | E::Drop)
+            | (S::Flushing, E::Open | E::Seal | E::Emptied | E::Settled | E::Hold | E::Drop)
+            | (S::Sealed, E::Open | E::Seal | E::Written | E::Settled | E::Hold | E::Drop)
+            | (S::Settling, E::Open | E::Seal | E::Written | E::Emptied | E::Hold | E::Drop)
+            | (S::Held, E::Open | E::Seal | E::Written | E::Emptied | E::Settled | E::Hold) => None,
         }
     }
 
@@ -80,6 +92,7 @@ impl BlockState {
             2 => BlockState::Flushing,
             3 => BlockState::Sealed,
             4 => BlockState::Settling,
+            5 => BlockState::Held,
             _ => unreachable!("only BlockState values are stored"),
         }
     }
@@ -120,8 +133,23 @@ pub enum FoundBlock {
         /// The namespace's sequence number when it was opened.
         first_sequence: u64,
     },
+    /// It holds a part of the checkpoint that the start has used.
+    Held {
+        /// Which life.
+        epoch: u64,
+    },
     /// It could not be read: what it holds is not known, so it is not used again.
     Damaged,
+}
+
+impl FoundBlock {
+    /// Which life it was found in; 0 if in none.
+    pub fn epoch(&self) -> u64 {
+        match self {
+            FoundBlock::Life { epoch, .. } | FoundBlock::Held { epoch } => *epoch,
+            FoundBlock::Blank | FoundBlock::Damaged => 0,
+        }
+    }
 }
 
 /// What is known of a block at start-up, or for a report.
@@ -150,6 +178,7 @@ pub struct BlockTable {
     virgin_count: AtomicU32,
     host_full: AtomicBool,
     settling_count: AtomicU32,
+    held_count: AtomicU32,
 }
 
 impl BlockTable {
@@ -162,6 +191,7 @@ impl BlockTable {
                     Some(&FoundBlock::Life { epoch, stream, first_sequence }) => {
                         (epoch, stream, first_sequence)
                     }
+                    Some(&FoundBlock::Held { epoch }) => (epoch, CHECKPOINT_STREAM, 0),
                     Some(FoundBlock::Blank | FoundBlock::Damaged) | None => (0, 0, 0),
                 };
                 Block {
@@ -183,6 +213,7 @@ impl BlockTable {
             virgin_count: AtomicU32::new(0),
             host_full: AtomicBool::new(false),
             settling_count: AtomicU32::new(0),
+            held_count: AtomicU32::new(0),
         }
     }
 
@@ -198,8 +229,14 @@ impl BlockTable {
         let mut lists = self.lists.lock();
         for id in 1..self.blocks.len() as u32 {
             let block = &self.blocks[id as usize];
-            if found.get(id as usize) == Some(&FoundBlock::Damaged) {
-                continue;
+            match found.get(id as usize) {
+                Some(FoundBlock::Damaged) => continue,
+                Some(FoundBlock::Held { .. }) => {
+                    block.state.store(BlockState::Held as u8, Ordering::Relaxed);
+                    self.held_count.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                Some(FoundBlock::Blank | FoundBlock::Life { .. }) | None => {}
             }
             if block.used_size.load(Ordering::Relaxed) > 0 {
                 block.state.store(BlockState::Sealed as u8, Ordering::Relaxed);
@@ -299,24 +336,56 @@ impl BlockTable {
         let mut ram = self.block(id).ram.lock();
         match self.state(id) {
             BlockState::Open | BlockState::Flushing => None,
-            BlockState::Free | BlockState::Sealed | BlockState::Settling => ram.take(),
+            BlockState::Free | BlockState::Sealed | BlockState::Settling | BlockState::Held => ram.take(),
         }
     }
 
     /// Takes a ready block, if more than `floor` blocks would not be left without it.
     pub fn take(&self, floor: u32, stream: u8, epoch: u64, first_sequence: u64) -> Option<BlockId> {
+        self.take_for(BlockEvent::Open, floor, stream, epoch, first_sequence)
+    }
+
+    /// Takes a ready block for a part of a checkpoint; as `take`.
+    pub fn hold(&self, floor: u32, epoch: u64, first_sequence: u64) -> Option<BlockId> {
+        let id = self.take_for(BlockEvent::Hold, floor, CHECKPOINT_STREAM, epoch, first_sequence)?;
+        self.held_count.fetch_add(1, Ordering::Relaxed);
+        Some(id)
+    }
+
+    fn take_for(
+        &self,
+        event: BlockEvent,
+        floor: u32,
+        stream: u8,
+        epoch: u64,
+        first_sequence: u64,
+    ) -> Option<BlockId> {
         let mut lists = self.lists.lock();
         if self.free_count() <= floor {
             return None;
         }
         let id = lists.ready.pop_front()?;
-        self.apply(id, BlockEvent::Open);
+        self.apply(id, event);
         let block = self.block(id);
         block.epoch.store(epoch, Ordering::Release);
         block.stream.store(stream, Ordering::Relaxed);
         block.first_sequence.store(first_sequence, Ordering::Relaxed);
         self.free_count.fetch_sub(1, Ordering::Relaxed);
         Some(id)
+    }
+
+    /// Frees a block that `hold` gave. Nothing may be on its way into it any more.
+    pub fn drop_held(&self, id: BlockId) {
+        let mut lists = self.lists.lock();
+        self.apply(id, BlockEvent::Drop);
+        lists.ready.push_back(id);
+        self.free_count.fetch_add(1, Ordering::Relaxed);
+        self.held_count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Blocks that hold parts of checkpoints.
+    pub fn held_count(&self) -> u32 {
+        self.held_count.load(Ordering::Relaxed)
     }
 
     /// A free block that has never been written, to be made ready; none if `enough` are ready.
@@ -435,11 +504,15 @@ mod tests {
     fn every_state_meets_every_event() {
         use BlockEvent as E;
         use BlockState as S;
-        let states = [S::Free, S::Open, S::Flushing, S::Sealed, S::Settling];
-        let events = [E::Open, E::Seal, E::Written, E::Emptied, E::Settled];
-        for (i, state) in states.into_iter().enumerate() {
+        let round = [S::Free, S::Open, S::Flushing, S::Sealed, S::Settling];
+        let events = [E::Open, E::Seal, E::Written, E::Emptied, E::Settled, E::Hold, E::Drop];
+        for (i, state) in round.into_iter().chain([S::Held]).enumerate() {
             for (j, event) in events.into_iter().enumerate() {
-                let expected = (i == j).then(|| states[(i + 1) % states.len()]);
+                let expected = match (state, event) {
+                    (S::Free, E::Hold) => Some(S::Held),
+                    (S::Held, E::Drop) => Some(S::Free),
+                    _ => (i == j && i < round.len()).then(|| round[(i + 1) % round.len()]),
+                };
                 assert_eq!(state.after(event), expected, "{state:?} {event:?}");
             }
             assert_eq!(S::from_u8(state as u8), state);

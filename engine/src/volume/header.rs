@@ -4,6 +4,7 @@
 //! members there are. A set opens whole or not at all. A blank device is formatted only together with a whole
 //! blank set, so a lost, swapped or foreign member is an error and never silently an empty one.
 
+use super::checkpoint::read_roots;
 use crate::device::{AlignedBuffer, Device, DeviceError, Request};
 use crate::format::{BlockHeader, DEVICE_HEADER_COPIES, DeviceHeader, Fault, HEADER_PAGE};
 use std::collections::BTreeSet;
@@ -77,6 +78,12 @@ fn read(device: &dyn Device, offset: u64, size: u64) -> Result<AlignedBuffer, De
     Ok(answer.buffer.unwrap_or_else(|| AlignedBuffer::zeroed(0)))
 }
 
+/// Whether one of the copies of a device's header is damaged.
+pub fn has_damaged_copy(device: &dyn Device) -> Result<bool, DeviceError> {
+    let copies = read(device, 0, DEVICE_HEADER_COPIES * HEADER_PAGE)?;
+    Ok(copies.chunks(HEADER_PAGE as usize).any(|copy| DeviceHeader::parse(copy).is_err()))
+}
+
 /// Reads the newer good copy of a device's header. `Ok(None)` if the device is blank.
 pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderError> {
     let geometry = device.geometry();
@@ -112,6 +119,10 @@ pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderEr
                     false => Ok(None),
                     true => Err(HeaderError::Damaged { name, fault: Fault::Magic }),
                 };
+            }
+            // A root of a checkpoint may be all that is left of the first pages.
+            if !read_roots(device)?.is_empty() {
+                return Err(HeaderError::Damaged { name, fault: Fault::Magic });
             }
             match fault {
                 Some(fault) if fault != Fault::Magic => Err(HeaderError::Damaged { name, fault }),

@@ -9,6 +9,7 @@
 
 mod block_table;
 mod evacuation;
+mod checkpoint;
 mod header;
 mod listing;
 mod sealed;
@@ -21,6 +22,9 @@ pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_head
 pub use listing::{
     BlockLife, BlockPlace, CHECKPOINT_STREAM, NoFooter, Seen, Version, listed_record, listed_versions,
     logged_versions,
+pub use checkpoint::{HeldBlock, read_roots};
+pub use header::{
+    DeviceSet, FormatOptions, HeaderError, claim_devices, has_damaged_copy, read_header, write_header,
 };
 pub use sealed::SealedBlock;
 pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};

@@ -213,6 +213,11 @@ impl WriteBuffer {
         self.pos > self.frozen && !self.entries.is_empty() && self.first_unfrozen != NONE
     }
 
+    /// What has been handed to commits lies below this position, all that will be appended at or above it.
+    pub fn border(&self) -> u32 {
+        self.frozen.max(BLOCK_HEADER_SIZE)
+    }
+
     fn pad(&mut self) {
         let end = self.pos.next_multiple_of(COMMIT_ALIGNMENT);
         self.bytes[self.pos as usize..end as usize].fill(0);
