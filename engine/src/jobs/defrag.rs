@@ -169,8 +169,7 @@ impl Defrag {
             if volume.latch_reason().is_some() {
                 return Next::Within(100);
             }
-            let block =
-                if self.is_needed(volume) { self.choose(volume) } else { self.evacuee(volume) };
+            let block = if self.is_needed(volume) { self.choose(volume) } else { self.evacuee(volume) };
             let Some(block) = block else { return Next::Within(100) };
             self.victims[index] = Some(self.begin(volume, block));
             return Next::Now;
@@ -211,7 +210,11 @@ impl Defrag {
                 } else if *next < candidates.len() {
                     Some(Next::Now)
                 } else {
-                    if *failed > 0 {
+                    // Live bytes that no list names stay: footer and record are damaged. Without this the block
+                    // would be chosen again and again.
+                    let info = volume.blocks.info(victim.block);
+                    let is_left = info.epoch == victim.epoch && info.used_size > 0;
+                    if *failed > 0 || is_left {
                         self.damaged.insert((victim.member, victim.block.0), victim.epoch);
                     }
                     core.counters.defragged_blocks.add(1);

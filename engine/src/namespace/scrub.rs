@@ -26,6 +26,8 @@ pub enum Damage {
     BlockHeader,
     /// The footer of a block with records in it. They are moved elsewhere.
     Footer,
+    /// A part of the checkpoint with this number. The next start will not use it, and reads all blocks instead.
+    Checkpoint(u64),
     /// The current version of a record: it is lost, unless its key is written again.
     Record(Digest),
 }
@@ -89,6 +91,10 @@ impl Core {
                 "scrub: device {device}: the footer of block {block} at offset {offset} is damaged ({why}); \
                  its records are being moved elsewhere"
             ),
+            Damage::Checkpoint(id) => tracing::error!(
+                "scrub: device {device}: block {block}, a part of checkpoint {id}, is damaged ({why}); until the \
+                 next checkpoint a start reads all blocks"
+            ),
             Damage::Record(digest) => tracing::error!(
                 "scrub: device {device}: record {digest} in block {block} at offset {offset} is damaged ({why}); \
                  write it again or delete it"
@@ -113,8 +119,7 @@ impl Core {
     pub fn mark_candidates(&self, id: PartitionId) -> u64 {
         let mut partition = self.index.lock(id);
         let is_one = |entry: &Entry| is_tombstone(entry) && !entry.flags().contains(Flags::SYSTEM);
-        let tags: Vec<Tag> =
-            partition.iter_from(None).filter(is_one).map(|entry| entry.tag()).collect();
+        let tags: Vec<Tag> = partition.iter_from(None).filter(is_one).map(|entry| entry.tag()).collect();
         for &tag in &tags {
             partition.update(tag, |entry| {
                 *entry = entry.with_flags(entry.flags().with(Flags::CANDIDATE));
@@ -160,4 +165,3 @@ impl Core {
         gone.len() as u64
     }
 }
-

@@ -18,13 +18,10 @@
 
 use super::block_table::BlockId;
 use crate::format::{
-    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, DeviceHeader, FOOTER_TRAILER_SIZE, Fault, Footer,
-    FooterTrailer, LogItem, RECORD_HEADER_SIZE, RecordFlags, RecordView, UNIT, scan_log, void_time,
+    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, CHECKPOINT_STREAM, DeviceHeader, FOOTER_TRAILER_SIZE, Fault,
+    Footer, FooterTrailer, LogItem, RECORD_HEADER_SIZE, RecordFlags, RecordView, UNIT, scan_log, void_time,
 };
 use crate::index::SizeClass;
-
-/// The `stream` in the header of a block that holds a checkpoint's body, and no records.
-pub const CHECKPOINT_STREAM: u8 = 255;
 
 /// Which block of which device a run of bytes is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@
 //! Writing is left as work in the streams; the flush job takes it from there (`jobs/flush.rs`).
 
 mod block_table;
-mod evacuation;
 mod checkpoint;
+mod evacuation;
 mod header;
 mod listing;
 mod sealed;
@@ -17,14 +17,13 @@ mod stream;
 mod write_buffer;
 
 pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
-pub use evacuation::Evacuation;
-pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header};
-pub use listing::{
-    BlockLife, BlockPlace, CHECKPOINT_STREAM, NoFooter, Seen, Version, listed_record, listed_versions,
-    logged_versions,
 pub use checkpoint::{HeldBlock, read_roots};
+pub use evacuation::Evacuation;
 pub use header::{
     DeviceSet, FormatOptions, HeaderError, claim_devices, has_damaged_copy, read_header, write_header,
+};
+pub use listing::{
+    BlockLife, BlockPlace, NoFooter, Seen, Version, listed_record, listed_versions, logged_versions,
 };
 pub use sealed::SealedBlock;
 pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};

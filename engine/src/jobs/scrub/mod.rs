@@ -68,7 +68,8 @@ const PERIOD_MS: u64 = 60 * 60 * 1000;
 const REWRITTEN_SHARE: u64 = 4;
 /// How often a pass looks again at blocks that are being written, before it ends without being certain of them.
 const ATTEMPTS: u32 = 100;
-/// How long it waits before it does, in milliseconds.
+/// How long it waits before it does, in milliseconds, times the number of the attempt: eight minutes in all, since a
+/// large checkpoint takes its time.
 const ATTEMPT_MS: u64 = 100;
 
 enum Phase {
@@ -90,8 +91,11 @@ pub(crate) struct Scrub {
     bytes: Vec<u8>,
     /// All blocks that are still to be visited: member, and the next block of it.
     next: (usize, u32),
-    /// Blocks whose contents were not settled, to be visited once more.
+    /// Blocks whose contents were not settled, to be visited once more, but not before `again_ms`.
     again: Vec<(usize, u32)>,
+    /// Those that were not settled the last time either.
+    later: Vec<(usize, u32)>,
+    again_ms: u64,
     pass: Pass,
 }
 
@@ -124,6 +128,8 @@ impl Scrub {
             bytes: Vec::new(),
             next: (0, 0),
             again: Vec::new(),
+            later: Vec::new(),
+            again_ms: 0,
             pass: Pass::default(),
         }
     }
@@ -155,6 +161,7 @@ impl Scrub {
         };
         self.next = (0, 0);
         self.again.clear();
+        self.later.clear();
         self.phase = Phase::Marking(0);
         Next::Now
     }
@@ -182,8 +189,19 @@ impl Scrub {
 
     fn visit(&mut self) -> Next {
         let Some(visit) = &mut self.visit else {
-            let Some((member, block)) = self.take_next() else { return self.visited_all() };
-            self.begin_visit(member, block);
+            let now_ms = self.core.clock.mono_ms();
+            if now_ms < self.again_ms {
+                return Next::Within(self.again_ms - now_ms);
+            }
+            match self.take_next() {
+                Some((member, block)) => self.begin_visit(member, block),
+                None if self.later.is_empty() => return self.visited_all(),
+                None => {
+                    self.again = std::mem::take(&mut self.later);
+                    self.pass.attempts += 1;
+                    self.again_ms = now_ms + ATTEMPT_MS * u64::from(self.pass.attempts);
+                }
+            }
             return Next::Now;
         };
         let outcome = match visit.step(&self.core, &mut self.pace) {
@@ -195,10 +213,8 @@ impl Scrub {
         self.bytes = outcome.bytes;
         self.core.counters.scrubbed_size.add(outcome.size);
         if outcome.is_unsettled && self.pass.candidates > 0 && self.pass.attempts < ATTEMPTS {
-            self.again.push((member, block));
-            let is_last_round = self.core.volumes.get(self.next.0).is_none();
-            self.pass.attempts += u32::from(is_last_round);
-            return if is_last_round { Next::Within(ATTEMPT_MS) } else { Next::Now };
+            self.later.push((member, block));
+            return Next::Now;
         }
         self.pass.uncertain += u64::from(!outcome.is_certain || outcome.is_unsettled);
         self.pass.visited += 1;
@@ -211,10 +227,14 @@ impl Scrub {
         let volume = &self.core.volumes[member];
         let bytes = std::mem::take(&mut self.bytes);
         let is_hunting = self.pass.candidates > 0;
-        self.visit = Some(Visit::new(volume, BlockId(block), self.pass.number, is_hunting, bytes));
+        self.visit =
+            Some(Visit::new(&self.core, volume, BlockId(block), self.pass.number, is_hunting, bytes));
     }
 
     fn visited_all(&mut self) -> Next {
+        // A device that has failed may have taken writes that it will not give back.
+        let is_failed = self.core.volumes.iter().any(|volume| volume.latch_reason().is_some());
+        self.pass.uncertain += u64::from(is_failed);
         if self.pass.candidates > 0 && self.pass.uncertain == 0 {
             self.phase = Phase::Removing(0);
         } else {

@@ -27,7 +27,11 @@ impl Pace {
         let elapsed = now_ms.saturating_sub(self.last_ms);
         self.last_ms = now_ms;
         self.credit = (self.credit + rate * i128::from(elapsed)).min(rate * i128::from(KEPT_MS));
-        if self.credit >= 0 { 0 } else { u64::try_from((-self.credit + rate - 1) / rate.max(1)).unwrap_or(u64::MAX) }
+        if self.credit >= 0 {
+            0
+        } else {
+            u64::try_from((-self.credit + rate - 1) / rate.max(1)).unwrap_or(u64::MAX)
+        }
     }
 
     /// `size` bytes are being read.
@@ -42,7 +46,8 @@ mod tests {
 
     #[test]
     fn never_more_than_rate_times_time_and_one_read() {
-        for (rate, piece, step) in [(1000, 700, 1), (16 << 20, 1 << 20, 7), (1, 4096, 1000), (1 << 50, 64, 1)] {
+        for (rate, piece, step) in [(1000, 700, 1), (16 << 20, 1 << 20, 7), (1, 4096, 1000), (1 << 50, 64, 1)]
+        {
             let mut pace = Pace::new(rate, 0);
             let (mut read, mut now) = (0u128, 0);
             for i in 0..10_000 {

@@ -9,18 +9,19 @@
 //! bytes remain that no list names (a record that was damaged in a block without a footer), the index is
 //! searched for who points there.
 
+use super::super::Next;
 use super::pace::Pace;
 use super::reader::{PAGE, Reader, Reading};
-use super::super::Next;
 use crate::format::{
-    DEVICE_HEADER_COPIES, DeviceHeader, FOOTER_TRAILER_SIZE, FooterEntry, HEADER_PAGE, RecordFlags, UNIT,
+    DEVICE_HEADER_COPIES, DeviceHeader, FOOTER_TRAILER_SIZE, FooterEntry, HEADER_PAGE, PART_PAYLOAD,
+    PartHeader, RecordFlags, UNIT,
 };
 use crate::index::{Entry, Location, PARTITION_COUNT, PartitionId, Tag};
 use crate::namespace::core::{Core, Wanted};
 use crate::namespace::{Damage, ScrubFault};
 use crate::volume::{
-    BlockId, BlockInfo, BlockPlace, BlockState, CHECKPOINT_STREAM, NoFooter, Seen, Version, Volume,
-    listed_record, listed_versions, logged_versions,
+    BlockId, BlockInfo, BlockPlace, BlockState, NoFooter, Seen, Version, Volume, listed_record,
+    listed_versions, logged_versions,
 };
 
 /// Listed versions looked at in one step.
@@ -73,6 +74,8 @@ pub(super) struct Visit {
     is_hunting: bool,
     place: BlockPlace,
     before: BlockInfo,
+    /// The checkpoint that the block holds a part of.
+    checkpoint: Option<u64>,
     in_ram: Option<(u64, Vec<FooterEntry>)>,
     reader: Reader,
     stage: Stage,
@@ -84,7 +87,14 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    pub fn new(volume: &Volume, block: BlockId, pass: u64, is_hunting: bool, bytes: Vec<u8>) -> Self {
+    pub fn new(
+        core: &Core,
+        volume: &Volume,
+        block: BlockId,
+        pass: u64,
+        is_hunting: bool,
+        bytes: Vec<u8>,
+    ) -> Self {
         let before = volume.blocks.info(block);
         // What the stream still holds is listed before the device is read: what leaves RAM in between is there then.
         let is_in_ram = matches!(before.state, BlockState::Open | BlockState::Flushing);
@@ -102,6 +112,7 @@ impl Visit {
             is_hunting,
             place: volume.block_place(block),
             before,
+            checkpoint: core.checkpoint_in(volume.member(), block),
             in_ram: if is_hunting && is_in_ram { volume.list_in_ram(block) } else { None },
             reader,
             stage: Stage::Edges,
@@ -191,7 +202,7 @@ impl Visit {
             Stage::Judge { .. } | Stage::Search { .. } => return,
         };
         let (lives, size) = (self.lives(), self.place.block_size);
-        let (mut needs_whole, mut data_end, mut footer_start) = (false, 0, size);
+        let (mut needs_whole, mut data_end, mut footer_start) = (self.checkpoint.is_some(), 0, size);
         for &epoch in &lives {
             match self.place.trailer(epoch, self.edges().1) {
                 Ok(trailer) => {
@@ -214,6 +225,7 @@ impl Visit {
         } else {
             self.make_list(&lives);
             self.look_at_header_and_footer(volume);
+            self.look_at_checkpoint(volume);
             self.stage = Stage::Judge { next: 0 };
         }
     }
@@ -281,6 +293,16 @@ impl Visit {
         }
     }
 
+    /// A part of a checkpoint must prove itself like a record.
+    fn look_at_checkpoint(&mut self, volume: &Volume) {
+        let Some(id) = self.checkpoint else { return };
+        let unreadable = self.reader.unreadable.first().map(|(_, error)| error.cause.to_string());
+        let parsed = PartHeader::parse(&self.reader.bytes, id, self.place.salt(self.before.epoch));
+        if let Some(why) = unreadable.or_else(|| parsed.err().map(|fault| fault.to_string())) {
+            self.fault(volume, PART_PAYLOAD, Damage::Checkpoint(id), why);
+        }
+    }
+
     fn look_at_device_headers(&mut self, volume: &Volume) {
         for copy in 0..DEVICE_HEADER_COPIES as u32 {
             let pos = copy * HEADER_PAGE as u32;
@@ -335,18 +357,19 @@ impl Visit {
         let epoch = self.before.epoch;
         let name = Wanted { partition, tag: entry.tag(), digest: None }.name();
         let unreadable = self.reader.error_in(pos..pos.saturating_add(entry.size_class().bytes()));
-        let why = match unreadable {
-            Some(error) => Some(error.cause.to_string()),
-            None => {
-                let salt = self.place.salt(epoch);
-                match listed_record(&self.reader.bytes, salt, pos, &name.as_bytes()[..10]) {
-                    Ok(record) => sequence
-                        .filter(|&sequence| sequence != record.header().sequence)
-                        .map(|sequence| format!("it is version {}, not {sequence}", record.header().sequence)),
-                    Err(fault) => Some(fault.to_string()),
+        let why =
+            match unreadable {
+                Some(error) => Some(error.cause.to_string()),
+                None => {
+                    let salt = self.place.salt(epoch);
+                    match listed_record(&self.reader.bytes, salt, pos, &name.as_bytes()[..10]) {
+                        Ok(record) => sequence.filter(|&sequence| sequence != record.header().sequence).map(
+                            |sequence| format!("it is version {}, not {sequence}", record.header().sequence),
+                        ),
+                        Err(fault) => Some(fault.to_string()),
+                    }
                 }
-            }
-        };
+            };
         // What changed meanwhile is no fault: the entry is the same, so the bytes should have been.
         if let Some(why) = why
             && core.entry_at(partition, entry.tag(), entry.location(), epoch) == Some(entry)
@@ -369,9 +392,8 @@ impl Visit {
     fn search(&mut self, core: &Core, volume: &Volume, id: PartitionId) {
         let first = self.location(0).unit;
         let units = first..first + u64::from(self.place.block_size / UNIT);
-        let is_here = |entry: &Entry| {
-            entry.location().device == self.member && units.contains(&entry.location().unit)
-        };
+        let is_here =
+            |entry: &Entry| entry.location().device == self.member && units.contains(&entry.location().unit);
         let found: Vec<Entry> = core.index.lock(id).iter_from(None).filter(is_here).collect();
         for entry in found {
             if core.entry_at(id, entry.tag(), entry.location(), self.before.epoch) == Some(entry) {
@@ -390,6 +412,10 @@ impl Visit {
             if is_structure && (is_reused || now.used_size == 0) {
                 continue;
             }
+            let is_checkpoint = matches!(fault.damage, Damage::Checkpoint(_));
+            if is_checkpoint && core.checkpoint_in(self.member, self.block) != self.checkpoint {
+                continue;
+            }
             core.scrub_fault(fault);
             if is_structure {
                 volume.evacuation.ask(self.block, now.epoch);
@@ -398,10 +424,12 @@ impl Visit {
         }
         let is_writing = |info: &BlockInfo| matches!(info.state, BlockState::Open | BlockState::Flushing);
         let was_written = is_writing(&self.before) || is_writing(&now) || is_reused;
-        let holds_checkpoint = now.stream == CHECKPOINT_STREAM && is_writing(&now);
+        // Held, and of no checkpoint that counts: one that is being written.
+        let is_unfinished =
+            now.state == BlockState::Held && core.checkpoint_in(self.member, self.block).is_none();
         Outcome {
             is_certain: self.is_certain,
-            is_unsettled: holds_checkpoint || (was_written && !self.is_certain),
+            is_unsettled: is_unfinished || (was_written && !self.is_certain),
             size: self.reader.asked_size,
             bytes: std::mem::take(&mut self.reader.bytes),
         }
