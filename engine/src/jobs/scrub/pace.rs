@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn never_more_than_rate_times_time_and_one_read() {
-        for (rate, piece, step) in [(1000, 700, 1), (16 << 20, 1 << 20, 7), (1, 4096, 1000), (1 << 50, 64, 1)]
+        for (rate, piece, step) in
+            [(1000, 700, 1), (16 << 20, 1 << 20, 7), (1, 4096, 1000), (1 << 30, 1 << 26, 1)]
         {
             let mut pace = Pace::new(rate, 0);
             let (mut read, mut now) = (0u128, 0);
