@@ -4,7 +4,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::device::{Driver, SharedRing, context};
 use crate::error::{Error, Result};
-use crate::jobs::{Checkpoint, Defrag, Flush, Job, JobThread, Next, Sweep};
+use crate::jobs::{Checkpoint, Defrag, Flush, Job, JobThread, Next, Scrub, Sweep};
 use crate::namespace::Namespace;
 use crate::namespace::core::Core;
 use crate::startup::{Environment, Recovery, open_namespace};
@@ -59,6 +59,7 @@ impl Engine {
         for core in &engine.cores {
             upkeep.push(Box::new(Defrag::new(core.clone())));
             upkeep.push(Box::new(Sweep::new(core.clone())));
+            upkeep.push(Box::new(Scrub::new(core.clone())));
             upkeep.push(Box::new(Checkpoint::new(core.clone())));
         }
         // The first step makes blocks ready to be written.

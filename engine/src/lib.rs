@@ -55,8 +55,8 @@ pub use device::{Driver, LocalRing};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use namespace::{
-    AsyncNamespace, Bin, CountersSnapshot, Draft, Exists, Generation, Get, Metadata, Namespace, Outcome,
-    Record, ScanPage, ScanPoint, Stats, Ttl, Updated, Verified, WritePolicy,
+    AsyncNamespace, Bin, CountersSnapshot, Damage, Draft, Exists, Generation, Get, Metadata, Namespace,
+    Outcome, Record, ScanPage, ScanPoint, ScrubFault, Stats, Ttl, Updated, Verified, WritePolicy,
 };
 pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};

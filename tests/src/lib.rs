@@ -40,6 +40,7 @@ impl World {
             write_cache_size: 4 * u64::from(block_size),
             read_cache_size: 0,
             expiry_period: Some(std::time::Duration::from_secs(10)),
+            scrub_rate: 0,
             checkpoint_period: None,
             ..NamespaceConfig::default()
         };

@@ -175,8 +175,9 @@ impl Flags {
     pub const PARITY: Flags = Flags(4);
     /// A system fact, not a user's record.
     pub const SYSTEM: Flags = Flags(8);
-    /// Free for a later use.
-    pub const SPARE: Flags = Flags(16);
+    /// A tombstone that has been there since a scrub pass began, and of which the pass has found no older
+    /// version yet (`jobs/scrub`). In RAM only: whoever replaces the entry makes flags without it.
+    pub const CANDIDATE: Flags = Flags(16);
 
     /// Flags from their bits, 0..32. Panics beyond.
     pub const fn from_bits(bits: u8) -> Flags {

@@ -9,19 +9,21 @@
 //! short-lived blocks live, so that blocks hold records that will die at about the same time. Nothing is
 //! moved before free blocks are short: every block that is left alone longer has more garbage.
 //!
+//! Blocks whose header or footer a scrub found damaged are emptied the same way, when there is no need of space.
+//!
 //! Defrag can always finish (I11): writers stop while `reserve` blocks are still free, and moving a
 //! victim takes less space than it frees.
 
 use super::{Job, Next};
 use crate::device::{AlignedBuffer, Ticket};
-use crate::format::{
-    BlockSalt, EncodedRecord, Footer, FooterTrailer, LogItem, RecordFlags, RecordView, scan_log,
-};
+use crate::format::{EncodedRecord, RecordFlags, RecordView};
 use crate::index::{Location, PartitionId, SizeClass, Tag};
 use crate::namespace::core::{Core, Life, life};
 use crate::namespace::is_tombstone;
 use crate::planted::{self, Bug};
-use crate::volume::{AppendError, BlockId, BlockState, StreamId, Volume};
+use crate::volume::{
+    AppendError, BlockId, BlockState, StreamId, Version, Volume, listed_versions, logged_versions,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,6 +41,13 @@ struct Candidate {
     partition: PartitionId,
     tag: Tag,
     class: SizeClass,
+}
+
+impl Candidate {
+    fn of(version: Version<'_>) -> Self {
+        let Version { digest, pos, class, .. } = version;
+        Candidate { pos, partition: PartitionId::of(&digest), tag: Tag::of(&digest), class }
+    }
 }
 
 struct Victim {
@@ -100,6 +109,19 @@ impl Defrag {
         best.map(|(_, id)| id)
     }
 
+    /// A block whose records should be brought to safety. It may take as much space as it frees, so it comes only
+    /// where there is no need of space.
+    fn evacuee(&self, volume: &Volume) -> Option<BlockId> {
+        while let Some((id, epoch)) = volume.evacuation.take() {
+            let info = volume.blocks.info(id);
+            let is_there = info.state == BlockState::Sealed && info.used_size > 0 && info.epoch == epoch;
+            if is_there && self.damaged.get(&(volume.member(), id.0)) != Some(&epoch) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
     fn begin(&mut self, volume: &Volume, block: BlockId) -> Victim {
         let info = volume.blocks.info(block);
         if info.stream == 0 && self.core.plan.count > 2 {
@@ -130,8 +152,13 @@ impl Defrag {
         epoch: u64,
         bytes: Arc<AlignedBuffer>,
     ) -> VictimBytes {
-        let salt = volume.salt(block, epoch);
-        let candidates = listed(&bytes, salt, epoch).unwrap_or_else(|| scanned(&bytes, salt));
+        let mut candidates = Vec::new();
+        match volume.block_place(block).footer(epoch, &bytes) {
+            Ok(footer) => candidates.extend(listed_versions(&footer).map(Candidate::of)),
+            Err(_) => logged_versions(&bytes, volume.salt(block, epoch), |version| {
+                candidates.push(Candidate::of(version));
+            }),
+        }
         VictimBytes::Read { bytes, candidates, next: 0, failed: 0 }
     }
 
@@ -140,10 +167,11 @@ impl Defrag {
         let core = self.core.clone();
         let volume = &core.volumes[index];
         let Some(mut victim) = self.victims[index].take() else {
-            if volume.latch_reason().is_some() || !self.is_needed(volume) {
+            if volume.latch_reason().is_some() {
                 return Next::Within(100);
             }
-            let Some(block) = self.choose(volume) else { return Next::Within(100) };
+            let block = if self.is_needed(volume) { self.choose(volume) } else { self.evacuee(volume) };
+            let Some(block) = block else { return Next::Within(100) };
             self.victims[index] = Some(self.begin(volume, block));
             return Next::Now;
         };
@@ -183,7 +211,11 @@ impl Defrag {
                 } else if *next < candidates.len() {
                     Some(Next::Now)
                 } else {
-                    if *failed > 0 {
+                    // Live bytes that no list names stay: footer and record are damaged. Without this the block
+                    // would be chosen again and again.
+                    let info = volume.blocks.info(victim.block);
+                    let is_left = info.epoch == victim.epoch && info.used_size > 0;
+                    if *failed > 0 || is_left {
                         self.damaged.insert((victim.member, victim.block.0), victim.epoch);
                     }
                     core.counters.defragged_blocks.add(1);
@@ -289,40 +321,6 @@ enum Moved {
     Done,
     Damaged,
     NoRoom,
-}
-
-/// What the block's footer lists, if it has a good one.
-fn listed(bytes: &[u8], salt: BlockSalt, epoch: u64) -> Option<Vec<Candidate>> {
-    let trailer = FooterTrailer::parse(bytes, salt, epoch, bytes.len() as u32).ok()?;
-    let footer = Footer::parse(bytes, trailer).ok()?;
-    let candidates = footer.entries.iter().map(|entry| {
-        let mut digest = [0; 20];
-        digest[..10].copy_from_slice(&entry.digest_prefix);
-        Candidate {
-            pos: entry.position * crate::format::UNIT,
-            partition: PartitionId::of(&digest),
-            tag: Tag::of(&digest),
-            class: SizeClass::new(entry.class()),
-        }
-    });
-    Some(candidates.collect())
-}
-
-/// What a scan of the block finds.
-fn scanned(bytes: &[u8], salt: BlockSalt) -> Vec<Candidate> {
-    let mut candidates = Vec::new();
-    scan_log(bytes, salt, |item| {
-        if let LogItem::Record(pos, record) = item {
-            let digest = &record.header().digest;
-            candidates.push(Candidate {
-                pos,
-                partition: PartitionId::of(digest),
-                tag: Tag::of(digest),
-                class: SizeClass::for_size(record.header().length),
-            });
-        }
-    });
-    candidates
 }
 
 impl Job for Defrag {

@@ -121,7 +121,7 @@ impl Core {
         let partition = self.index.lock(id);
         let living = partition.iter_from(None).filter(|entry| !self.sets.is_truncated(entry));
         entries.extend(living.map(|entry| {
-            let kept = entry.flags().without(Flags::PARITY).without(Flags::SPARE);
+            let kept = entry.flags().without(Flags::PARITY).without(Flags::CANDIDATE);
             entry.with_flags(kept)
         }));
         self.next_sequence.load(Ordering::Acquire)
@@ -135,6 +135,13 @@ impl Core {
         let (used_size, limit) = self.space();
         let payload = self.volumes.iter().map(|v| WriteBuffer::payload_limit(v.block_size())).max();
         used_size.saturating_add(blocks * u64::from(payload.unwrap_or(0))) <= limit
+    }
+
+    /// The checkpoint of which a block holds a part; none if of none that counts.
+    pub fn checkpoint_in(&self, member: u8, block: crate::volume::BlockId) -> Option<u64> {
+        let parts = self.checkpoints.parts.lock();
+        let is_here = |part: &PartPlace| part.member == u16::from(member) && part.block == block.0;
+        parts.iter().any(is_here).then(|| self.checkpoints.last_id.load(Ordering::Acquire))
     }
 
     /// Blocks that checkpoints hold, over all volumes.

@@ -10,6 +10,7 @@ use super::policy::{Exists, Generation, Metadata, Ttl, WritePolicy};
 use super::read::Get;
 use super::record::Record;
 use super::scan::{ScanPage, ScanPoint};
+use super::scrub::ScrubFault;
 use super::stats::Stats;
 use super::verify::Verified;
 use super::write::{Updated, metadata_of};
@@ -227,6 +228,11 @@ impl AsyncNamespace {
     /// What differs, in words: a mistake of the engine.
     pub fn verify(&self) -> Result<Verified, String> {
         self.core.verify()
+    }
+
+    /// The last damage that the scrub has found, oldest first; at most 100 faults.
+    pub fn scrub_faults(&self) -> Vec<ScrubFault> {
+        self.core.counters.scrub.faults()
     }
 
     /// How many records a set has; expired ones count until a sweep has met them. 0 if there is no such set.
@@ -480,6 +486,12 @@ impl Namespace {
         self.inner.verify()
     }
 
+    /// The last damage that the scrub has found, oldest first; at most 100 faults.
+    #[doc = example!("assert!(test.scrub_faults().is_empty());")]
+    pub fn scrub_faults(&self) -> Vec<ScrubFault> {
+        self.inner.scrub_faults()
+    }
+
     /// How many records a set has; expired ones count until a sweep has met them.
     #[doc = example!("assert_eq!(test.count(\"users\"), 0);")]
     pub fn count(&self, set: &str) -> u64 {
@@ -507,6 +519,7 @@ impl crate::namespace::core::Core {
             cache_size: self.cache.size(),
             used_size,
             used_limit,
+            scrub_pass_blocks: self.counters.scrub.pass_blocks(),
             checkpoint_id: self.checkpoints.last_id.load(Ordering::Relaxed),
             checkpoint_entries: self.checkpoints.entries.load(Ordering::Relaxed),
             checkpoint_blocks: self.held_blocks(),

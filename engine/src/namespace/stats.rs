@@ -1,5 +1,6 @@
 //! Counting what a namespace does.
 
+use super::scrub::ScrubBook;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A counter that many threads add to.
@@ -23,6 +24,8 @@ macro_rules! counters {
         pub(crate) struct Counters {
             /// Entries that stand for deleted records; goes up and down.
             pub tombstones: AtomicU64,
+            /// What the scrub is doing and has found.
+            pub scrub: ScrubBook,
             $(pub $name: Counter,)*
         }
 
@@ -63,6 +66,16 @@ counters! {
     moved,
     /// Blocks that defrag emptied.
     defragged_blocks,
+    /// Scrub passes that have looked at every block.
+    scrub_passes,
+    /// Blocks that the scrub has looked at.
+    scrubbed_blocks,
+    /// Bytes that the scrub has read.
+    scrubbed_size,
+    /// Damage that the scrub has found; what is found again by a later pass counts again.
+    scrub_faults,
+    /// Tombstones that left the index because no older version is left.
+    tombstones_removed,
 }
 
 /// A picture of a namespace.
@@ -112,6 +125,8 @@ pub struct Stats {
     pub device_write_count: u64,
     /// Devices that have failed and take no more writes.
     pub failed_devices: u64,
+    /// Of all blocks, those that the scrub pass under way has done; 0 between passes.
+    pub scrub_pass_blocks: u64,
     /// The number of the checkpoint that the next start would begin from; 0: it would read all blocks.
     pub checkpoint_id: u64,
     /// Entries in that checkpoint.

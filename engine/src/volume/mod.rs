@@ -9,22 +9,28 @@
 
 mod block_table;
 mod checkpoint;
+mod evacuation;
 mod header;
+mod listing;
 mod sealed;
 mod stream;
 mod write_buffer;
 
 pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
 pub use checkpoint::{HeldBlock, read_roots};
+pub use evacuation::Evacuation;
 pub use header::{
     DeviceSet, FormatOptions, HeaderError, claim_devices, has_damaged_copy, read_header, write_header,
+};
+pub use listing::{
+    BlockLife, BlockPlace, NoFooter, Seen, Version, listed_record, listed_versions, logged_versions,
 };
 pub use sealed::SealedBlock;
 pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};
 pub use write_buffer::{NONE, WriteBuffer};
 
 use crate::device::{AlignedBuffer, Device, Geometry, Request, Ticket};
-use crate::format::{BlockHeader, BlockSalt, DeviceHeader, EncodedRecord, UNIT};
+use crate::format::{BlockHeader, BlockSalt, DeviceHeader, EncodedRecord, FooterEntry, UNIT};
 use crate::index::{Location, SizeClass};
 use crate::signal::Signal;
 use parking_lot::Mutex;
@@ -133,6 +139,8 @@ pub struct Volume {
     spare: Mutex<Vec<AlignedBuffer>>,
     latched: Mutex<Option<String>>,
     is_latched: AtomicBool,
+    /// Blocks that should be rewritten elsewhere, whatever they gain.
+    pub evacuation: Evacuation,
 }
 
 impl Volume {
@@ -162,6 +170,7 @@ impl Volume {
             spare: Mutex::default(),
             latched: Mutex::default(),
             is_latched: AtomicBool::new(false),
+            evacuation: Evacuation::default(),
             header,
         }
     }
@@ -206,6 +215,27 @@ impl Volume {
     /// The salt of one life of a block.
     pub fn salt(&self, id: BlockId, epoch: u64) -> BlockSalt {
         BlockSalt::new(&self.header.set_uuid, self.header.member_index, id.0, epoch)
+    }
+
+    /// Names a block for those who read its bytes.
+    pub fn block_place(&self, id: BlockId) -> BlockPlace {
+        BlockPlace::new(&self.header, id)
+    }
+
+    /// What a block that is open or on its way to the device lists: its life, and one entry a record. None if it is
+    /// in no stream's hands any more; then what it lists is on the device.
+    pub fn list_in_ram(&self, id: BlockId) -> Option<(u64, Vec<FooterEntry>)> {
+        if let Some(stream) = self.streams.get(usize::from(self.blocks.stream(id))) {
+            let state = stream.lock();
+            if let Some(open) = state.open.as_ref().filter(|open| open.id == id) {
+                return Some((open.epoch(), open.entries().to_vec()));
+            }
+        }
+        let sealed = self.blocks.ram(id)?;
+        let end = &sealed.bytes[..];
+        let epoch = BlockHeader::parse(end).ok()?.epoch;
+        let footer = self.block_place(id).footer(epoch, end).ok()?;
+        Some((epoch, footer.entries))
     }
 
     /// The oldest append number of this volume that is not durable, or `NONE`.

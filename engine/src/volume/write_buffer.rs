@@ -193,6 +193,16 @@ impl WriteBuffer {
         true
     }
 
+    /// Which life of the block this is.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// One entry for each record so far: what the footer will list.
+    pub fn entries(&self) -> &[FooterEntry] {
+        &self.entries
+    }
+
     /// The bytes at `pos`, if they have been appended.
     pub fn get(&self, pos: u32, size: u32) -> Option<&[u8]> {
         let end = pos.checked_add(size).filter(|&end| end <= self.pos)?;
