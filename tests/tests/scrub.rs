@@ -120,7 +120,7 @@ fn a_block_that_cannot_be_read_keeps_every_tombstone() {
         (100..140).for_each(|key| model.put(&mut world, key, round * 7 + 3, None));
     }
     let last = 23 * u64::from(BLOCK_SIZE);
-    device.fail_reads(vec![last..last + 4096]);
+    device.fail_reads(std::iter::once(last..last + 4096).collect());
     pass(&mut world);
     assert_eq!(world.namespace().stats().counters.tombstones_removed, 0);
     device.fail_reads(Vec::new());

@@ -295,7 +295,8 @@ impl Life {
             self.coverage.add_cut(&moment.targets);
             self.coverage.add("images cut in a recovery", 1);
             let media = self.torn(&moment);
-            let cut = self.check(media, now, &mut before.clone(), depth + 1);
+            let mut before = before;
+            let cut = self.check(media, now, &mut before, depth + 1);
             cut.map_err(|violation| violation.within("cut in its recovery"))?;
         }
         Ok(checked.host)

@@ -280,7 +280,7 @@ impl Oracle {
             let seen = found.get(&key).unwrap_or(&Seen::Absent);
             let fit = |version: &&Version| version.allows(seen, now_ms);
             let ids = chain.possible().iter().filter(fit).map(|version| version.id);
-            let (Some(first), Some(last)) = (ids.clone().next(), ids.last()) else {
+            let (Some(first), Some(last)) = (ids.clone().next(), ids.clone().next_back()) else {
                 return Err(chain.objection(key, seen, now_ms));
             };
             candidates.insert(key, (first, last));
