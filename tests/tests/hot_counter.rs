@@ -30,7 +30,8 @@ fn a_million_increments_write_one_sector_a_second() {
     let stats = store.stats();
     let seconds = COUNT / A_SECOND;
     println!("{} bytes written in {seconds} s for {COUNT} increments", stats.device_written_size);
-    assert!(stats.device_written_size <= (seconds + 4) * 4096, "{} bytes written", stats.device_written_size);
+    // A page a second, the device header's copies, and room for the roots of checkpoints.
+    assert!(stats.device_written_size <= (seconds + 6) * 4096, "{} bytes written", stats.device_written_size);
     assert!(stats.overwritten_in_place >= COUNT - seconds - 1);
     assert_eq!(store.stats().counters.device_reads, 0);
     world.verify("after increments");
