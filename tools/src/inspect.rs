@@ -10,8 +10,9 @@ use aerolith_engine::device::{
     AlignedBuffer, Device, DeviceError, DeviceOptions, Driver, FileDevice, OpenError, Request,
 };
 use aerolith_engine::format::{
-    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, DEVICE_HEADER_COPIES, DeviceHeader, FOOTER_TRAILER_SIZE,
-    Fault, Footer, FooterEntry, FooterTrailer, HEADER_PAGE, LogItem, RecordView, UNIT, scan_log, unit_round,
+    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, CHECKPOINT_STREAM, DEVICE_HEADER_COPIES, DeviceHeader,
+    FOOTER_TRAILER_SIZE, Fault, Footer, FooterEntry, FooterTrailer, HEADER_PAGE, LogItem, RecordView, UNIT,
+    scan_log, unit_round,
 };
 use aerolith_engine::volume::{HeaderError, read_header};
 use std::path::PathBuf;
@@ -149,6 +150,8 @@ impl Opened {
         let footer = self.footer(block, epoch, &last)?;
         Ok(match (header, footer) {
             (header, Ok(footer)) => BlockState::Sealed { epoch, header, footer },
+            // A part of a checkpoint: no log.
+            (Ok(header), Err(_)) if header.stream == CHECKPOINT_STREAM => BlockState::Blank,
             (Ok(header), Err(fault)) => self.open_block(block, header, fault)?,
             (Err(_), Err(_)) if first[..BLOCK_HEADER_SIZE as usize].iter().all(|&byte| byte == 0) => {
                 BlockState::Blank
