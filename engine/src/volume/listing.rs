@@ -1,7 +1,7 @@
 //! What a block's bytes say that the block holds: whose life it is in, and which versions of records.
 //!
-//! Everybody who reads blocks back reads them here, so that nobody sees more or less than a cold start would:
-//! defrag, which moves what is alive; scrub, which proves what is gone; `aerolith check`, which looks from outside.
+//! Who reads blocks back reads them here, so that nobody sees more or less than a cold start would:
+//! defrag, which moves what is alive; scrub, which proves what is gone.
 //!
 //! ```text
 //! first page: header of life e   --->  footer of e at the end?  yes: its entries   no: a scan of the log

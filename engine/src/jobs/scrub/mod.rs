@@ -268,7 +268,7 @@ impl Scrub {
         if candidates > 0 && uncertain > 0 {
             tracing::warn!(
                 "scrub of namespace {name}: what {uncertain} of {visited} blocks hold is not certain, so none of \
-                 {candidates} tombstones was removed; aerolith check tells which blocks"
+                 {candidates} tombstones was removed"
             );
         }
         // The largest buffer of the job is not kept while it rests.
