@@ -176,8 +176,7 @@ impl PartHeader {
         Ok((header, payload))
     }
 
-    /// As `parse`, without the payload: `block` is the first page at least.
-    pub fn parse_header(block: &[u8], id: u64, salt: BlockSalt) -> Result<Self, Fault> {
+    fn parse_header(block: &[u8], id: u64, salt: BlockSalt) -> Result<Self, Fault> {
         let bytes = block.get(BLOCK_HEADER_SIZE as usize..PART_PAYLOAD as usize).ok_or(Fault::Short)?;
         let header: PartHeader = bytemuck::pod_read_unaligned(bytes);
         if header.magic != PART_MAGIC {

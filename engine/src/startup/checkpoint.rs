@@ -13,7 +13,7 @@
 
 use super::recovery::{Recovery, Restored};
 use super::settle::{Counts, Media, Settlement};
-use super::sweep::{BlockSweep, Swept, outlives};
+use super::sweep::{BlockSweep, Swept, outlives, system_entries};
 use crate::clock::Timestamp;
 use crate::device::{AlignedBuffer, Request};
 use crate::error::Result;
@@ -21,7 +21,7 @@ use crate::format::{
     BLOCK_HEADER_SIZE, BlockSalt, CHECKPOINT_ENTRY_SIZE, CheckpointRoot, Fault, PartHeader, PartPlace,
     PartitionSummary, Summary, hash,
 };
-use crate::index::{Entry, Flags, Index, PARTITION_COUNT, PartitionId, RecoverySlot};
+use crate::index::{Entry, Index, PARTITION_COUNT, PartitionId, RecoverySlot};
 use crate::namespace::Sets;
 use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
@@ -347,11 +347,7 @@ impl Merge<'_> {
                 system.push((partition, entry));
             }
         }
-        for id in PartitionId::all() {
-            let partition = self.tail.lock(id);
-            let slots = partition.iter_from(None).filter(|slot| slot.entry.flags().contains(Flags::SYSTEM));
-            system.extend(slots.map(|slot| (id, slot.entry)));
-        }
+        system.extend(system_entries(self.tail));
         system
     }
 

@@ -3,7 +3,7 @@
 use super::checkpoint;
 use super::recovery::{Recovery, Restored};
 use super::settle::{Counts, Media, Settlement};
-use super::sweep::{BlockSweep, Swept};
+use super::sweep::{BlockSweep, Swept, system_entries};
 use crate::clock::Clock;
 use crate::config::{DeviceConfig, NamespaceConfig};
 use crate::device::{
@@ -11,7 +11,7 @@ use crate::device::{
 };
 use crate::error::{Error, Result};
 use crate::format::{CheckpointRoot, DeviceHeader};
-use crate::index::{Entry, Flags, Index, PartitionId, RecoverySlot};
+use crate::index::Index;
 use crate::namespace::core::{Core, StreamPlan};
 use crate::namespace::{Checkpoints, Counters, ReadCache, Sets};
 use crate::planted::{self, Bug};
@@ -131,16 +131,6 @@ fn restore(
     Ok(Restored { index, found, used, max_sequence, recovery, parts: Vec::new() })
 }
 
-fn system_entries(index: &Index<RecoverySlot>) -> Vec<(PartitionId, Entry)> {
-    let mut system = Vec::new();
-    for id in PartitionId::all() {
-        let partition = index.lock(id);
-        let slots = partition.iter_from(None).filter(|slot| slot.entry.flags().contains(Flags::SYSTEM));
-        system.extend(slots.map(|slot| (id, slot.entry)));
-    }
-    system
-}
-
 fn open_device(config: &DeviceConfig, environment: &Environment) -> Result<Arc<dyn Device>> {
     let refused = |error: OpenError| Error::Config(error.to_string());
     match config {
@@ -178,8 +168,9 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u
     let in_use = in_blocks.chain([in_roots]).max().unwrap_or(0);
     for (device, header) in set.devices.iter().zip(&set.headers) {
         // With one copy of the header lost, the other one is of the run before.
-        let known = header.incarnation + u64::from(has_damaged_copy(device.as_ref()));
-        if known < in_use && !planted::is(Bug::OldCopyAccepted) {
+        let is_older = header.incarnation < in_use
+            && header.incarnation + u64::from(has_damaged_copy(device.as_ref())) < in_use;
+        if is_older && !planted::is(Bug::OldCopyAccepted) {
             let why = format!(
                 "its header says that it was opened {} times, but its set has been written to in run {in_use}: it is an \
                  older copy of itself. Bring back the newest copy of every device, or restore the set from a backup",

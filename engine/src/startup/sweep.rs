@@ -365,6 +365,17 @@ impl<'a> BlockSweep<'a> {
     }
 }
 
+/// The newest entries of the system's own records that a sweep has found, with their partitions.
+pub(super) fn system_entries(index: &Index<RecoverySlot>) -> Vec<(PartitionId, Entry)> {
+    let mut system = Vec::new();
+    for id in PartitionId::all() {
+        let partition = index.lock(id);
+        let slots = partition.iter_from(None).filter(|slot| slot.entry.flags().contains(Flags::SYSTEM));
+        system.extend(slots.map(|slot| (id, slot.entry)));
+    }
+    system
+}
+
 /// When a block was sealed, as a number that grows: the epoch in its footer, or, if the run that filled it ended
 /// before that, the end of that run.
 fn sealed_order(epoch: u64, footer: Option<&Footer>) -> u64 {
