@@ -104,22 +104,22 @@ impl Client {
         let mut made = Vec::new();
         match op.verb {
             Verb::Truncate => return Ok(oracle.truncate(Some(set_of(op.keys[0])), mono_ms)),
-            Verb::Delete => made.push((op.keys[0], oracle.accept(op.keys[0], Kind::Delete, None, mono_ms))),
+            Verb::Delete => made.push((op.keys[0], oracle.accept(op.keys[0], Kind::Delete, &[], mono_ms))),
             Verb::Put | Verb::PutMany => {
                 for &key in &op.keys {
-                    let content = self.content(oracle.newest(key), key, op.number, 0, host)?;
-                    made.push((key, oracle.accept(key, Kind::Put, Some(content), mono_ms)));
+                    let contents = self.contents(&oracle.current(key), key, Some((op.number, 0)), host)?;
+                    made.push((key, oracle.accept(key, Kind::Put, &contents, mono_ms)));
                 }
             }
             Verb::Touch => {
                 let key = op.keys[0];
-                let old = oracle.newest(key);
-                let Some(of) = old.content else {
+                let old = oracle.current(key);
+                if old.iter().all(|version| version.content.is_none()) {
                     let story = format!("key {key}: a touch found a record where there is none");
                     return Err(Violation::new(3, "ZOMBIE", story));
-                };
-                let content = self.content(old, key, of.number, of.count, host)?;
-                made.push((key, oracle.accept(key, Kind::Touch, Some(content), mono_ms)));
+                }
+                let contents = self.contents(&old, key, None, host)?;
+                made.push((key, oracle.accept(key, Kind::Touch, &contents, mono_ms)));
             }
             Verb::Update | Verb::UpdateMany => {
                 let now_ms = host.now_ms();
@@ -128,11 +128,12 @@ impl Client {
                     let was_there = matches!(decision.found, Seen::Present(_));
                     match decision.choice {
                         Choice::Put(count) => {
-                            let content = self.content(oracle.newest(key), key, op.number, count, host)?;
-                            made.push((key, oracle.accept(key, Kind::Put, Some(content), mono_ms)));
+                            let of = Some((op.number, count));
+                            let contents = self.contents(&oracle.current(key), key, of, host)?;
+                            made.push((key, oracle.accept(key, Kind::Put, &contents, mono_ms)));
                         }
                         Choice::Delete if was_there => {
-                            made.push((key, oracle.accept(key, Kind::Delete, None, mono_ms)));
+                            made.push((key, oracle.accept(key, Kind::Delete, &[], mono_ms)));
                         }
                         Choice::Delete | Choice::Keep => {}
                     }
@@ -149,28 +150,60 @@ impl Client {
     }
 
     /// What the engine made of a put of `key` just now, which follows from the version before, and the index confirms.
-    fn content(
+    /// `value`: number and counter that were written, or those of the version before.
+    fn contents(
         &self,
-        old: Version,
+        olds: &[Version],
         key: u32,
-        number: u64,
-        count: i64,
+        value: Option<(u64, i64)>,
         host: &Host,
-    ) -> Result<Content, Violation> {
+    ) -> Result<Vec<Content>, Violation> {
         let now_ms = host.now_ms();
         let known = host.store().peek(&key_of(key));
-        let next = |of: Content| if of.generation == u16::MAX { 1 } else { of.generation + 1 };
+        let mut expected = Vec::new();
+        for old in olds {
+            for of in old.contents().map(Some).chain(old.content.is_none().then_some(None)) {
+                let is_gone = of.is_none_or(|of| !of.is_alive(now_ms)) || old.has_lapsed;
+                self.follow(of, is_gone, value, host, &mut expected);
+            }
+        }
+        let matches = |content: &Content| match known {
+            None => !content.is_alive(now_ms),
+            Some(known) => {
+                let (end, ends) = (content.expires_ms, known.expires_at.map_or(0, |at| at.0));
+                // The index rounds up to the second.
+                let rounds = (end == 0) == (ends == 0) && ends >= end && ends < end + 1000;
+                known.generation == content.generation && rounds
+            }
+        };
+        let mut found: Vec<Content> = expected.iter().filter(|content| matches(content)).copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        if found.is_empty() {
+            let story = format!(
+                "key {key} at {now_ms}: after {:?} the index says {known:?}; expected one of {expected:?}; it was {olds:?}",
+                self.op.verb
+            );
+            return Err(Violation::new(6, "GENERATION", story));
+        }
+        Ok(found)
+    }
+
+    /// What may follow a version that held this.
+    fn follow(
+        &self,
+        of: Option<&Content>,
+        is_gone: bool,
+        value: Option<(u64, i64)>,
+        host: &Host,
+        into: &mut Vec<Content>,
+    ) {
+        let now_ms = host.now_ms();
+        let Some((number, count)) = value.or(of.map(|of| (of.number, of.count))) else { return };
+        let next = |of: &Content| if of.generation == u16::MAX { 1 } else { of.generation + 1 };
         // By the index a record ends with its second, by itself to the millisecond: both know it in between.
-        let in_its_last_second =
-            old.content.is_some_and(|c| c.expires_ms != 0 && c.expires_ms.next_multiple_of(1000) > now_ms);
-        let was_there = old.is_alive(now_ms) || in_its_last_second;
-        let mut generations = Vec::new();
-        if let Some(of) = old.content.filter(|_| was_there) {
-            generations.push(next(of));
-        }
-        if old.may_be_gone(now_ms) {
-            generations.push(1);
-        }
+        let was_there = of.filter(|c| c.expires_ms == 0 || c.expires_ms.next_multiple_of(1000) > now_ms);
+        let generations = was_there.map(next).into_iter().chain(is_gone.then_some(1));
         let default_ms = match host.world.config.default_ttl {
             Some(ttl) => now_ms + ttl.as_millis() as u64,
             None => 0,
@@ -181,39 +214,14 @@ impl Client {
             Ttl::For(ttl) => vec![now_ms + ttl.as_millis() as u64],
             Ttl::At(at) => vec![at.0],
             Ttl::Keep => {
-                let kept = old.content.filter(|_| old.is_alive(now_ms)).map(|of| of.expires_ms);
-                let new = old.may_be_gone(now_ms).then_some(default_ms);
-                kept.into_iter().chain(new).collect()
+                let kept = of.filter(|of| of.is_alive(now_ms)).map(|of| of.expires_ms);
+                kept.into_iter().chain(is_gone.then_some(default_ms)).collect()
             }
         };
-        let matches = |generation: u16, expires_ms: u64| match known {
-            None => expires_ms != 0 && expires_ms <= now_ms,
-            Some(known) => {
-                let ends = known.expires_at.map_or(0, |at| at.0);
-                // The index rounds up to the second.
-                let rounds =
-                    (expires_ms == 0) == (ends == 0) && ends >= expires_ms && ends < expires_ms + 1000;
-                known.generation == generation && rounds
-            }
-        };
-        let found = ends.iter().find_map(|&end| {
-            generations
-                .iter()
-                .find(|&&generation| matches(generation, end))
-                .map(|&generation| (generation, end))
-        });
-        match found {
-            Some((generation, expires_ms)) => {
-                Ok(Content { number, count, generation, updated_ms: now_ms, expires_ms })
-            }
-            None => {
-                let story = format!(
-                    "key {key} at {now_ms}: after {:?} #{number} the index says {known:?}; expected generation in \
-                     {generations:?} and end in {ends:?}; it was {old:?}",
-                    self.op.verb
-                );
-                Err(Violation::new(6, "GENERATION", story))
-            }
+        for generation in generations {
+            let content =
+                |&expires_ms: &u64| Content { number, count, generation, updated_ms: now_ms, expires_ms };
+            into.extend(ends.iter().map(content));
         }
     }
 
@@ -231,14 +239,14 @@ impl Client {
         match answer {
             Answer::Read(seen) => live(key, seen)?,
             Answer::Known(known) => {
-                let of = oracle.newest(key);
+                let of = oracle.current(key);
                 let is_there = known.is_some();
-                let is_right = match known {
-                    Some(known) => of.content.is_some_and(|c| c.generation == known.generation),
+                let is_right = |of: &Version| match known {
+                    Some(known) => of.contents().any(|c| c.generation == known.generation),
                     None => of.may_be_gone(self.most_ms),
                 };
                 // One that waited for the device may tell of any version since.
-                if !is_right && of.id <= self.started_id {
+                if !of.iter().any(is_right) && of.iter().all(|of| of.id <= self.started_id) {
                     let story = format!("key {key} at {now_ms}: exists says {is_there}, it is {of:?}");
                     return Err(Violation::new(1, "EXISTS", story));
                 }
@@ -256,12 +264,9 @@ impl Client {
                         format!("key {key}: {:?} says {was}, and has written {is_changed}", self.op.verb);
                     return Err(Violation::new(1, "ANSWER", story));
                 }
-                if !was && !oracle.newest(key).may_be_gone(self.most_ms) {
-                    let story = format!(
-                        "key {key}: {:?} found nothing, it is {:?}",
-                        self.op.verb,
-                        oracle.newest(key)
-                    );
+                let of = oracle.current(key);
+                if !was && !of.iter().any(|of| of.may_be_gone(self.most_ms)) {
+                    let story = format!("key {key}: {:?} found nothing, it is {of:?}", self.op.verb);
                     return Err(Violation::new(1, "LOST", story));
                 }
             }
@@ -285,15 +290,17 @@ impl Client {
         excuses: Excuses,
     ) -> Result<(), Violation> {
         let (key, now_ms) = (self.op.keys[0], host.now_ms());
-        let old = oracle.newest(key);
+        let old = oracle.current(key);
+        let may_be_gone = old.iter().any(|old| old.may_be_gone(now_ms));
         let is_right = match error {
             Error::NoSpace { .. } | Error::TooLarge { .. } => self.applied.is_none(),
-            Error::Exists => self.op.policy.exists == Exists::CreateOnly && old.content.is_some(),
-            Error::NotFound => self.op.policy.exists == Exists::UpdateOnly && old.may_be_gone(now_ms),
+            Error::Exists => {
+                self.op.policy.exists == Exists::CreateOnly && old.iter().any(|old| old.content.is_some())
+            }
+            Error::NotFound => self.op.policy.exists == Exists::UpdateOnly && may_be_gone,
             Error::Generation { found } => {
-                let is_of_it = old.content.map_or(0, |content| content.generation) == *found;
-                self.op.policy.generation != Generation::Any
-                    && (is_of_it || (*found == 0 && old.may_be_gone(now_ms)))
+                let is_of_it = old.iter().flat_map(Version::contents).any(|of| of.generation == *found);
+                self.op.policy.generation != Generation::Any && (is_of_it || (*found == 0 && may_be_gone))
             }
             Error::DeviceFailed { .. } => excuses.writes_fail,
             Error::Device(_) => excuses.reads_fail,

@@ -61,20 +61,40 @@ pub struct Chain {
     versions: Vec<Version>,
     /// Which of `versions` may not be lost.
     floor: usize,
+    /// Which of them the last crash may have left, if that could not be seen: first and last.
+    doubt: (usize, usize),
     excluded: Vec<Version>,
 }
 
 impl Default for Chain {
     fn default() -> Self {
-        let unborn = Version { id: 0, kind: Kind::Unborn, content: None, accepted_ms: 0, has_lapsed: false };
-        Chain { versions: vec![unborn], floor: 0, excluded: Vec::new() }
+        let unborn = Version {
+            id: 0,
+            kind: Kind::Unborn,
+            content: None,
+            others: [None; 2],
+            accepted_ms: 0,
+            has_lapsed: false,
+        };
+        Chain { versions: vec![unborn], floor: 0, doubt: (0, 0), excluded: Vec::new() }
     }
 }
 
 impl Chain {
-    /// What the key is now, as long as the engine lives.
+    /// The last version.
     pub fn newest(&self) -> &Version {
         &self.versions[self.versions.len() - 1]
+    }
+
+    /// What the key is now, as long as the engine lives: the last version, or one of those that the crash left in doubt.
+    pub fn current(&self) -> &[Version] {
+        &self.versions[self.undoubted(self.versions.len() - 1)..]
+    }
+
+    /// The first version that could be there where `at` is said to be.
+    fn undoubted(&self, at: usize) -> usize {
+        let (first, last) = self.doubt;
+        if (first..=last).contains(&at) { first } else { at }
     }
 
     /// Versions that a crash may leave.
@@ -89,12 +109,13 @@ impl Chain {
     /// No version older than `id` may come back.
     fn promise(&mut self, id: u64) {
         if let Some(at) = self.at(id) {
-            self.floor = self.floor.max(at);
+            self.floor = self.floor.max(self.undoubted(at));
         }
         if self.floor > REMEMBERED {
             let spare = self.floor - REMEMBERED / 2;
             self.versions.drain(..spare);
             self.floor -= spare;
+            self.doubt = (self.doubt.0.saturating_sub(spare), self.doubt.1.saturating_sub(spare));
         }
     }
 
@@ -113,9 +134,7 @@ impl Chain {
     fn objection(&self, key: u32, seen: &Seen, now_ms: u64) -> Violation {
         let floor = self.versions[self.floor];
         let same = |version: &&Version, content: &Content| {
-            version
-                .content
-                .is_some_and(|of| of.number == content.number && of.generation == content.generation)
+            version.contents().any(|of| of.number == content.number && of.generation == content.generation)
         };
         let (rule, name) = match seen {
             Seen::Garbage(_) => (2, "GARBAGE"),
@@ -176,17 +195,19 @@ impl Oracle {
         self.chains.keys().copied()
     }
 
-    /// What `key` is now.
-    pub fn newest(&self, key: u32) -> Version {
-        self.chains.get(&key).map_or_else(|| *Chain::default().newest(), |chain| *chain.newest())
+    /// What `key` is now: one of these.
+    pub fn current(&self, key: u32) -> Vec<Version> {
+        self.chains.get(&key).map_or_else(|| Chain::default().versions, |chain| chain.current().to_vec())
     }
 
-    /// The engine has applied a version. Returns its id.
-    pub fn accept(&mut self, key: u32, kind: Kind, content: Option<Content>, mono_ms: u64) -> u64 {
+    /// The engine has applied a version, and it holds one of these contents. Returns its id.
+    pub fn accept(&mut self, key: u32, kind: Kind, contents: &[Content], mono_ms: u64) -> u64 {
         self.next_id += 1;
         self.accepted += 1;
         let id = self.next_id;
-        let version = Version { id, kind, content, accepted_ms: mono_ms, has_lapsed: false };
+        let at = |i: usize| contents.get(i).copied();
+        let (content, others) = (at(0), [at(1), at(2)]);
+        let version = Version { id, kind, content, others, accepted_ms: mono_ms, has_lapsed: false };
         self.chain(key).versions.push(version);
         id
     }
@@ -200,7 +221,7 @@ impl Oracle {
     pub fn truncate(&mut self, set: Option<&str>, mono_ms: u64) -> Vec<(u32, u64)> {
         let keys: Vec<u32> = self.keys().filter(|&key| set.is_none_or(|set| set_of(key) == set)).collect();
         let members: Vec<_> =
-            keys.into_iter().map(|key| (key, self.accept(key, Kind::Truncate, None, mono_ms))).collect();
+            keys.into_iter().map(|key| (key, self.accept(key, Kind::Truncate, &[], mono_ms))).collect();
         self.groups.push(members.clone());
         members
     }
@@ -231,7 +252,7 @@ impl Oracle {
     /// The wall clock is about to be set back from `now_ms`: what has expired by now may come back or not.
     pub fn lapse(&mut self, now_ms: u64) {
         for version in self.chains.values_mut().flat_map(|chain| &mut chain.versions) {
-            let is_over = version.content.is_some_and(|c| c.expires_ms != 0 && c.expires_ms <= now_ms);
+            let is_over = version.contents().any(|content| !content.is_alive(now_ms));
             version.has_lapsed |= is_over;
         }
     }
@@ -263,6 +284,7 @@ impl Oracle {
         let unborn = Chain::default();
         let chain = self.chains.get(&key).unwrap_or(&unborn);
         let first = chain.versions.iter().rposition(|version| version.id <= started).unwrap_or(0);
+        let first = chain.undoubted(first);
         // The clock may have passed a void-time while the reading was under way.
         let fits = |version: &Version| version.allows(seen, then_ms) || version.allows(seen, now_ms);
         if chain.versions[first..].iter().any(fits) {
@@ -309,6 +331,7 @@ impl Oracle {
                     expired.is_some() && version.content.is_some() && version.allows(&Seen::Absent, now_ms)
                 });
             chain.versions.extend(kept);
+            chain.doubt = (at, chain.versions.len() - 1);
             chain.excluded.extend(gone.into_iter().filter(|version| version.content.is_some()));
             let spare = chain.excluded.len().saturating_sub(REMEMBERED);
             chain.excluded.drain(..spare);

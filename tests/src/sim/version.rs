@@ -49,6 +49,13 @@ pub struct Content {
     pub expires_ms: u64,
 }
 
+impl Content {
+    /// Whether its end is still to come.
+    pub fn is_alive(&self, now_ms: u64) -> bool {
+        self.expires_ms == 0 || self.expires_ms > now_ms
+    }
+}
+
 /// One version of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -58,6 +65,8 @@ pub struct Version {
     pub kind: Kind,
     /// What it holds; none: nothing is there.
     pub content: Option<Content>,
+    /// What it holds instead, if it is not that: where it had already expired when it was written nobody can ask.
+    pub others: [Option<Content>; 2],
     /// When it was accepted, in milliseconds of the monotonic clock.
     pub accepted_ms: u64,
     /// The wall clock has been past its end and was set back.
@@ -65,20 +74,27 @@ pub struct Version {
 }
 
 impl Version {
+    /// What it may hold.
+    pub fn contents(&self) -> impl Iterator<Item = &Content> {
+        self.content.iter().chain(self.others.iter().flatten())
+    }
+
     /// Whether a reader at `now_ms` may find `seen` while this is the key's version.
     pub fn allows(&self, seen: &Seen, now_ms: u64) -> bool {
-        let alive = self.content.filter(|content| content.expires_ms == 0 || content.expires_ms > now_ms);
-        match (seen, alive) {
-            (Seen::Absent, None) => true,
-            (Seen::Absent, Some(_)) => self.has_lapsed,
-            (Seen::Present(content), Some(expected)) => *content == expected,
-            (Seen::Present(_), None) | (Seen::Refused(_) | Seen::Garbage(_), _) => false,
+        match seen {
+            Seen::Absent => {
+                self.content.is_none()
+                    || self.has_lapsed
+                    || self.contents().any(|content| !content.is_alive(now_ms))
+            }
+            Seen::Present(found) => self.contents().any(|of| of == found && of.is_alive(now_ms)),
+            Seen::Refused(_) | Seen::Garbage(_) => false,
         }
     }
 
-    /// Whether a record is certain to be there at `now_ms`.
+    /// Whether a record is certain to be there at `now_ms`, unless the wall clock was set back below its end.
     pub fn is_alive(&self, now_ms: u64) -> bool {
-        self.allows(&self.content.map_or(Seen::Absent, Seen::Present), now_ms) && self.content.is_some()
+        self.content.is_some() && self.contents().all(|content| content.is_alive(now_ms))
     }
 
     /// Whether it may be gone at `now_ms`, by the clock that only knows seconds too.

@@ -196,7 +196,7 @@ impl Workload {
             policy.ttl = Ttl::Never;
         }
         if matches!(verb, Verb::Put | Verb::Delete | Verb::Update) && rng.random_bool(0.2) {
-            let known = oracle.newest(keys[0]).content.map_or(0, |content| content.generation);
+            let known = oracle.current(keys[0])[0].content.map_or(0, |content| content.generation);
             match rng.random_range(0..3) {
                 0 => policy.exists = [Exists::CreateOnly, Exists::UpdateOnly][rng.random_range(0..2)],
                 1 => policy.generation = Generation::Equal(known),
