@@ -1,5 +1,6 @@
 //! Time, handed in: the engine reads no clock of its own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +52,61 @@ impl Clock for SystemClock {
     }
 }
 
+/// Another clock that never goes back, for expiry and last-update times.
+///
+/// Where the wall clock is set back, time goes on from the latest moment that was seen, as fast as the monotonic clock,
+/// until the wall clock has caught up. Without this a record that had expired could be there again, and an older
+/// version, too, whose successor had been dropped as expired.
+pub(crate) struct ForwardClock {
+    inner: Arc<dyn Clock>,
+    /// The latest moment that was seen, in Unix milliseconds.
+    latest_ms: AtomicU64,
+    /// While the wall clock is behind: `latest_ms` less the monotonic clock, when that began. Else `LEVEL`.
+    behind: AtomicU64,
+}
+
+/// The wall clock is not behind.
+const LEVEL: u64 = u64::MAX;
+
+impl ForwardClock {
+    pub fn new(inner: Arc<dyn Clock>) -> Self {
+        ForwardClock { inner, latest_ms: AtomicU64::new(0), behind: AtomicU64::new(LEVEL) }
+    }
+
+    /// The time: for expiry and last-update times.
+    pub fn now(&self) -> Timestamp {
+        let wall_ms = self.inner.now().0;
+        let latest_ms = self.latest_ms.load(Ordering::Acquire);
+        if wall_ms >= latest_ms {
+            if wall_ms > latest_ms {
+                self.latest_ms.fetch_max(wall_ms, Ordering::AcqRel);
+            }
+            if self.behind.load(Ordering::Relaxed) != LEVEL {
+                self.behind.store(LEVEL, Ordering::Relaxed);
+            }
+            return Timestamp(wall_ms);
+        }
+        let mono_ms = self.inner.mono_ms();
+        let began = latest_ms.wrapping_sub(mono_ms);
+        let since = self.behind.compare_exchange(LEVEL, began, Ordering::Relaxed, Ordering::Relaxed);
+        let moment = since.map_or_else(|behind| behind.wrapping_add(mono_ms), |_| latest_ms);
+        // At most as far ahead as time has really passed: another thread may have taken it on already.
+        let before = self.latest_ms.fetch_max(moment, Ordering::AcqRel);
+        Timestamp(moment.max(before))
+    }
+
+    /// Milliseconds that only ever grow: for pacing.
+    pub fn mono_ms(&self) -> u64 {
+        self.inner.mono_ms()
+    }
+
+    /// It was this late already. Returns by how much the wall clock is behind that, in milliseconds.
+    pub fn not_before(&self, moment: Timestamp) -> u64 {
+        self.latest_ms.fetch_max(moment.0, Ordering::AcqRel);
+        moment.0.saturating_sub(self.inner.now().0)
+    }
+}
+
 /// A clock that stands still until it is moved: for tests and simulations.
 pub struct ManualClock {
     wall_ms: AtomicU64,
@@ -82,5 +138,44 @@ impl Clock for ManualClock {
 
     fn mono_ms(&self) -> u64 {
         self.mono_ms.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_on_from_the_latest_moment_where_the_wall_clock_was_set_back() {
+        let manual = Arc::new(ManualClock::at(Timestamp(10_000)));
+        let clock = ForwardClock::new(manual.clone());
+        assert_eq!(clock.now(), Timestamp(10_000));
+        manual.set(Timestamp(4_000));
+        assert_eq!(clock.now(), Timestamp(10_000));
+        manual.advance(Duration::from_millis(500));
+        assert_eq!(clock.now(), Timestamp(10_500));
+        // Set back once more, it goes on as before; set forward and caught up, it is the wall clock.
+        manual.set(Timestamp(1_000));
+        manual.advance(Duration::from_millis(500));
+        assert_eq!(clock.now(), Timestamp(11_000));
+        manual.set(Timestamp(20_000));
+        assert_eq!(clock.now(), Timestamp(20_000));
+        manual.set(Timestamp(19_000));
+        manual.advance(Duration::from_millis(10));
+        assert_eq!(clock.now(), Timestamp(20_000), "what passed before it was asked is not known");
+        manual.advance(Duration::from_millis(10));
+        assert_eq!(clock.now(), Timestamp(20_010));
+    }
+
+    #[test]
+    fn a_moment_that_is_known_from_before_counts() {
+        let manual = Arc::new(ManualClock::at(Timestamp(10_000)));
+        let clock = ForwardClock::new(manual.clone());
+        assert_eq!(clock.not_before(Timestamp(9_000)), 0);
+        assert_eq!(clock.now(), Timestamp(10_000));
+        assert_eq!(clock.not_before(Timestamp(12_000)), 2_000);
+        assert_eq!(clock.now(), Timestamp(12_000));
+        manual.advance(Duration::from_millis(1));
+        assert_eq!(clock.now(), Timestamp(12_001));
     }
 }

@@ -6,7 +6,7 @@ use super::checkpoint::Checkpoints;
 use super::record::{Record, RecordBytes};
 use super::sets::{Set, Sets};
 use super::stats::Counters;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{ForwardClock, Timestamp};
 use crate::config::{Durability, NamespaceConfig};
 use crate::error::{Error, Result};
 use crate::format::{Fault, RecordView, VOID_TIME_EPOCH_MS};
@@ -28,7 +28,7 @@ pub(crate) struct Core {
     pub plan: StreamPlan,
     pub sets: Sets,
     pub cache: ReadCache,
-    pub clock: Arc<dyn Clock>,
+    pub clock: Arc<ForwardClock>,
     pub append_clock: Arc<AppendClock>,
     pub next_sequence: AtomicU64,
     /// Writers wait here for space.

@@ -14,7 +14,7 @@
 use super::recovery::{Recovery, Restored};
 use super::settle::{Counts, Media, Settlement};
 use super::sweep::{BlockSweep, Swept, outlives, system_entries};
-use crate::clock::Timestamp;
+use crate::clock::ForwardClock;
 use crate::device::{AlignedBuffer, Request};
 use crate::error::Result;
 use crate::format::{
@@ -71,7 +71,7 @@ pub(super) fn restore(
     media: &Media<'_>,
     root: CheckpointRoot,
     sets: &Sets,
-    now: Timestamp,
+    clock: &ForwardClock,
     threads: usize,
     progress: &OpenProgress,
 ) -> Result<Result<Restored, Unusable>> {
@@ -81,6 +81,7 @@ pub(super) fn restore(
     };
     let mut swept = BlockSweep::new(media, sets, Some(&checkpoint.summary.members)).run(threads, progress);
     progress.check()?;
+    clock.not_before(swept.latest);
     progress.enter(OpenPhase::Settling);
     if planted::is(Bug::TailBySequence) {
         let is_newer = |slot: &RecoverySlot| slot.sequence >= checkpoint.summary.next_sequence;
@@ -99,7 +100,7 @@ pub(super) fn restore(
         below,
         system: Vec::new(),
         tail: &swept.index,
-        settlement: Settlement::new(media, sets, now),
+        settlement: Settlement::new(media, sets, clock.now()),
         index: Index::new(),
         outcome: Mutex::default(),
     };

@@ -4,7 +4,7 @@ use super::checkpoint;
 use super::recovery::{Recovery, Restored};
 use super::settle::{Counts, Media, Settlement};
 use super::sweep::{BlockSweep, Swept, system_entries};
-use crate::clock::Clock;
+use crate::clock::{Clock, ForwardClock, Timestamp};
 use crate::config::{DeviceConfig, NamespaceConfig};
 use crate::device::{
     Device, DeviceOptions, Driver, FileDevice, MemoryDevice, OpenError, Request, SharedRing, context,
@@ -62,6 +62,7 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         },
     )?;
     let sets = Sets::new(&config.name);
+    let clock = Arc::new(ForwardClock::new(environment.clock.clone()));
     let media = Media { devices: &set.devices, headers: &set.headers };
     let (restored, last_incarnation, next_checkpoint) = if set.formatted {
         (new_and_empty(&set.headers), 0, 1)
@@ -72,11 +73,12 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         }
         let (roots, next_checkpoint) = checkpoint::roots(&media)?;
         let by_roots = roots.iter().map(|root| root.incarnation).max().unwrap_or(0);
+        clock.not_before(Timestamp(roots.iter().map(|root| root.written_ms).max().unwrap_or(0)));
         let roots = if config.use_checkpoint { roots } else { Vec::new() };
-        (restore(&config.name, environment, &media, roots, &sets)?, by_roots, next_checkpoint)
+        (restore(&config.name, environment, &clock, &media, roots, &sets)?, by_roots, next_checkpoint)
     };
     begin_incarnation(&mut set, &restored.found, last_incarnation)?;
-    finish(config, environment, set, sets, restored, next_checkpoint, start_ms)
+    finish(config, clock, set, sets, restored, next_checkpoint, start_ms)
 }
 
 fn new_and_empty(headers: &[DeviceHeader]) -> Restored {
@@ -94,15 +96,15 @@ fn new_and_empty(headers: &[DeviceHeader]) -> Restored {
 fn restore(
     name: &str,
     environment: &Environment,
+    clock: &ForwardClock,
     media: &Media<'_>,
     roots: Vec<CheckpointRoot>,
     sets: &Sets,
 ) -> Result<Restored> {
-    let (now, threads, progress) =
-        (environment.clock.now(), environment.recovery_threads, &*environment.progress);
+    let (threads, progress) = (environment.recovery_threads, &*environment.progress);
     let mut rejected = 0;
     for root in roots {
-        match checkpoint::restore(media, root, sets, now, threads, progress)? {
+        match checkpoint::restore(media, root, sets, clock, threads, progress)? {
             Ok(mut restored) => {
                 restored.recovery.rejected_checkpoints = rejected;
                 return Ok(restored);
@@ -113,13 +115,14 @@ fn restore(
             }
         }
     }
-    let Swept { index, found, max_sequence, mut recovery } =
+    let Swept { index, found, max_sequence, latest, mut recovery } =
         BlockSweep::new(media, sets, None).run(threads, progress);
     progress.check()?;
+    clock.not_before(latest);
     progress.enter(OpenPhase::Settling);
     recovery.rejected_checkpoints = rejected;
     media.recover_thresholds(&found, &system_entries(&index), sets)?;
-    let settlement = Settlement::new(media, sets, now);
+    let settlement = Settlement::new(media, sets, clock.now());
     let mut counts = Counts::default();
     let index = index.into_entries(|_, slot| {
         let set = sets.get(slot.entry.set_id());
@@ -190,7 +193,7 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u
 
 fn finish(
     config: NamespaceConfig,
-    environment: &Environment,
+    clock: Arc<ForwardClock>,
     set: DeviceSet,
     sets: Sets,
     restored: Restored,
@@ -210,8 +213,8 @@ fn finish(
         .zip(set.headers)
         .zip(&found)
         .map(|((device, header), found)| {
-            let clock = append_clock.clone();
-            Volume::new(device, header, found, usize::from(plan.count), ram_limit, clock, flush_work.clone())
+            let (clock, work) = (append_clock.clone(), flush_work.clone());
+            Volume::new(device, header, found, usize::from(plan.count), ram_limit, clock, work)
         })
         .collect();
     for ((volume, found), used) in volumes.iter().zip(&found).zip(&used) {
@@ -220,7 +223,7 @@ fn finish(
         }
         volume.blocks.finish_recovery(found);
     }
-    recovery.elapsed_ms = environment.clock.mono_ms().saturating_sub(start_ms);
+    recovery.elapsed_ms = clock.mono_ms().saturating_sub(start_ms);
     let counters = Counters::default();
     counters.tombstones.store(recovery.tombstones, Ordering::Relaxed);
     let last_checkpoint = recovery.checkpoint.unwrap_or(0);
@@ -234,7 +237,7 @@ fn finish(
         plan,
         sets,
         cache,
-        clock: environment.clock.clone(),
+        clock,
         append_clock,
         next_sequence: AtomicU64::new(if planted::is(Bug::SequenceRestarts) { 1 } else { max_sequence + 1 }),
         gate: Gate::default(),

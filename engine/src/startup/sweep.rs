@@ -6,6 +6,7 @@
 
 use super::recovery::Recovery;
 use super::settle::Media;
+use crate::clock::Timestamp;
 use crate::device::{AlignedBuffer, Device, DeviceError, Request};
 use crate::format::{
     BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, CHECKPOINT_STREAM, DeviceHeader, FOOTER_TRAILER_SIZE, Fault,
@@ -29,6 +30,7 @@ struct Tally {
     damaged: AtomicU64,
     versions: AtomicU64,
     max_sequence: AtomicU64,
+    latest_ms: AtomicU64,
 }
 
 /// Merges blocks into one index.
@@ -51,6 +53,8 @@ pub(super) struct Swept {
     /// For each device, each block's last life.
     pub found: Vec<Vec<FoundBlock>>,
     pub max_sequence: u64,
+    /// The latest moment that anything speaks of.
+    pub latest: Timestamp,
     pub recovery: Recovery,
 }
 
@@ -101,6 +105,7 @@ impl<'a> BlockSweep<'a> {
         };
         Swept {
             max_sequence: get(&self.tally.max_sequence),
+            latest: Timestamp(get(&self.tally.latest_ms)),
             index: self.index,
             found: self.found.into_iter().map(Mutex::into_inner).collect(),
             recovery,
@@ -190,6 +195,7 @@ impl<'a> BlockSweep<'a> {
                 return;
             }
             let header = record.header();
+            self.tally.latest_ms.fetch_max(header.last_update_ms(), Ordering::Relaxed);
             let Some(set_id) = self.set_id(record.set()) else { return };
             self.merge(
                 device,
@@ -212,6 +218,7 @@ impl<'a> BlockSweep<'a> {
     fn note(&self, device: usize, block: u32, header: &BlockHeader) {
         self.tally.blocks.fetch_add(1, Ordering::Relaxed);
         self.tally.max_sequence.fetch_max(header.first_sequence, Ordering::Relaxed);
+        self.tally.latest_ms.fetch_max(header.opened_ms, Ordering::Relaxed);
         let BlockHeader { epoch, stream, first_sequence, .. } = *header;
         self.found[device].lock()[block as usize] = FoundBlock::Life { epoch, stream, first_sequence };
     }

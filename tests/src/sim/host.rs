@@ -101,9 +101,9 @@ impl Host {
         self.world.namespace()
     }
 
-    /// The wall clock.
+    /// The time as the engine sees it: the wall clock, but never less than before.
     pub fn now_ms(&self) -> u64 {
-        self.world.clock.now().0
+        self.store().now().0
     }
 
     /// The monotonic clock.

@@ -51,7 +51,7 @@ impl Examiner<'_> {
         let host = Host::open(self.plan, rack, now).map_err(|error| refused(&error))?;
         let in_opening = host.rack.take_watched();
         let seen = host.observe(self.keys.iter().copied())?;
-        oracle.recover(&seen.seen, now.0)?;
+        oracle.recover(&seen.seen, host.now_ms())?;
         host.verify()?;
         self.count(&host);
         self.compare_sweep(media, now, oracle, &seen, &host)?;

@@ -218,14 +218,14 @@ impl Life {
             _ => now + self.rng.random_range(0..600),
         };
         self.host.world.clock.set(Timestamp(to));
+        let then = self.host.now_ms();
         for client in &mut self.clients {
             client.see_time(now);
-            client.see_time(to);
+            client.see_time(then);
         }
     }
 
     fn back(&mut self, now: u64) -> u64 {
-        self.oracle.lapse(now);
         self.coverage.add("wall clock set back", 1);
         now - self.rng.random_range(1..5_000)
     }
@@ -328,7 +328,11 @@ impl Life {
     fn next_wall(&mut self) -> u64 {
         let now = self.host.now_ms();
         match self.rng.random_range(0..10) {
-            0 => self.back(now),
+            0 => {
+                // Nothing on the devices need speak of the last moments.
+                self.oracle.lapse(now);
+                self.back(now)
+            }
             1 => now + 30_000,
             2..=5 => now + self.rng.random_range(0..3_000),
             _ => now,
@@ -380,6 +384,7 @@ impl Life {
     fn close(&mut self) -> Result<(), Violation> {
         self.host.rack.with_faults(|faults| faults.set(&[]));
         self.host.rack.hold(false);
+        let now = self.host.now_ms();
         self.host
             .world
             .try_close()
@@ -390,7 +395,6 @@ impl Life {
         // And then the power goes: a clean close owes nothing to a cache.
         let moment = self.host.moment();
         let media = self.torn(&moment);
-        let now = self.host.now_ms();
         self.count_closed();
         let mut oracle = std::mem::take(&mut self.oracle);
         let checked = self.check(media, now, &mut oracle, 0);
