@@ -449,6 +449,11 @@ impl Store {
         Ok(ScanPage { keys: keys.collect(), next: page.next.map_or(0, engine::ScanPoint::to_cursor) })
     }
 
+    /// The time as the store sees it, in Unix milliseconds: never less than before.
+    pub fn now_ms(&self) -> u64 {
+        self.namespace.now().0
+    }
+
     /// How many keys there are, without a walk.
     pub fn count(&self) -> u64 {
         self.namespace.count(&self.set)

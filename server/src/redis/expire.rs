@@ -117,11 +117,11 @@ async fn change(
     command: &'static str,
 ) -> Done {
     let only = Only::parse(args)?;
-    let at = when.moment(integer(args.at(2))?, session.now_ms, command)?;
+    let at = when.moment(integer(args.at(2))?, session.data_ms, command)?;
     let changed = session
         .update(args.at(1), |old| match old {
             Some(old) if only.allows(old.expires_at_ms(), at) => match u64::try_from(at) {
-                Ok(at) if at > session.now_ms => (Outcome::Touch(Expiry::At(at)), true),
+                Ok(at) if at > session.data_ms => (Outcome::Touch(Expiry::At(at)), true),
                 // A time that has passed is a delete.
                 _ => (Outcome::Delete, true),
             },

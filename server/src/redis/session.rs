@@ -37,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// The time of this batch, in milliseconds since the Unix epoch.
     pub(crate) now_ms: u64,
+    /// The same as the store sees it, which expiry goes by: never less than before.
+    pub(crate) data_ms: u64,
     /// Reads started ahead for the batch's read-modify-write commands.
     ahead: RefCell<Ahead>,
 }
@@ -52,6 +54,7 @@ impl Session {
             resp3: false,
             closing: false,
             now_ms: 0,
+            data_ms: 0,
             ahead: RefCell::default(),
         }
     }
@@ -88,7 +91,8 @@ pub(crate) async fn run_batch(
         session.store = session.shared.opening.store().cloned();
     }
     session.ahead.replace(read_ahead(session, parser, buffer));
-    let mut turn = Turn::new(output, session.store.clone(), session.now_ms);
+    session.data_ms = session.store.as_ref().map_or(session.now_ms, Store::now_ms);
+    let mut turn = Turn::new(output, session.store.clone(), session.data_ms);
     let mut clock = Instant::now();
     for index in 0..count {
         let args = parser.command(index, buffer);

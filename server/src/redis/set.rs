@@ -47,7 +47,7 @@ fn options(session: &Session, args: Args<'_>) -> Result<Options, CommandError> {
         at += 1;
     }
     let expiry = match until {
-        Some((when, number)) => Expiry::At(when.positive(number, session.now_ms, "set")?),
+        Some((when, number)) => Expiry::At(when.positive(number, session.data_ms, "set")?),
         None if keeps => Expiry::Keep,
         None => Expiry::Never,
     };
@@ -76,7 +76,7 @@ async fn put(
     options: &Options,
     reply: &mut Reply,
 ) -> Result<bool, CommandError> {
-    let is_past = matches!(options.expiry, Expiry::At(ms) if ms <= session.now_ms);
+    let is_past = matches!(options.expiry, Expiry::At(ms) if ms <= session.data_ms);
     if !options.tells_old && !is_past {
         return Ok(session.store().put(key, value.into(), options.expiry, options.condition).await?);
     }
@@ -126,7 +126,7 @@ async fn expiring(
     when: When,
     command: &'static str,
 ) -> Done {
-    let until = when.positive(args.at(2), session.now_ms, command)?;
+    let until = when.positive(args.at(2), session.data_ms, command)?;
     session.store().put(args.at(1), args.at(3).into(), Expiry::At(until), Condition::Any).await?;
     reply.ok();
     Ok(())
@@ -157,7 +157,7 @@ pub(super) async fn getex<'a>(session: &'a Session, args: Args<'a>, reply: &'a m
         4 => {
             let when = When::option(args, 2).ok_or(CommandError::SYNTAX)?;
             // Told only if the key is there, as in Redis.
-            Some(when.positive(args.at(3), session.now_ms, "getex").map(Expiry::At))
+            Some(when.positive(args.at(3), session.data_ms, "getex").map(Expiry::At))
         }
         _ => return Err(CommandError::SYNTAX),
     };
@@ -167,7 +167,7 @@ pub(super) async fn getex<'a>(session: &'a Session, args: Args<'a>, reply: &'a m
         match (reply.record(old), old, expiry.clone()) {
             (Err(error), ..) | (_, Some(_), Some(Err(error))) => (Outcome::Keep, Err(error)),
             (Ok(()), None, _) | (Ok(()), _, None) => (Outcome::Keep, Ok(())),
-            (Ok(()), Some(_), Some(Ok(Expiry::At(ms)))) if ms <= session.now_ms => (Outcome::Delete, Ok(())),
+            (Ok(()), Some(_), Some(Ok(Expiry::At(ms)))) if ms <= session.data_ms => (Outcome::Delete, Ok(())),
             (Ok(()), Some(old), Some(Ok(Expiry::Never))) if old.expires_at_ms().is_none() => {
                 (Outcome::Keep, Ok(()))
             }
