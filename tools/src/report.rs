@@ -24,7 +24,8 @@ fn table(columns: &[(&str, bool)]) -> Table {
     table
 }
 
-fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
+/// Appends a line.
+pub fn put(out: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing into a String cannot fail.
     let _ = writeln!(out, "{line}");
 }
@@ -33,7 +34,8 @@ fn put_table(out: &mut String, table: &Table) {
     table.lines().for_each(|line| put(out, format_args!("{}", line.trim_end())));
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

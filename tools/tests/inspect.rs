@@ -1,49 +1,19 @@
 //! `aerolith inspect` as a process, on data files that the engine made and on damaged ones.
 
-use aerolith_engine::{Config, Engine, Key, NamespaceConfig, Ttl, WritePolicy};
+mod image;
+
+use aerolith_engine::{Config, Engine, NamespaceConfig};
+use image::{BLOCK_SIZE, RECORDS, aerolith, damage};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
 use tempfile::TempDir;
 
-const BLOCK_SIZE: usize = 64 << 10;
-const RECORDS: i64 = 300;
-
-/// A closed data file with records of 1 KiB, one that expires, one that was deleted.
+/// Blocks of a checkpoint have no log to look at: most tests go without one.
 fn data_file(dir: &TempDir) -> PathBuf {
-    let path = dir.path().join("test.data");
-    let namespace = NamespaceConfig {
-        block_size: BLOCK_SIZE as u32,
-        // Blocks of a checkpoint have no log to look at.
-        checkpoint_period: None,
-        ..NamespaceConfig::in_file("shop", &path, 4 << 20)
-    };
-    let engine = Engine::open(Config::of(namespace)).unwrap();
-    let shop = engine.namespace("shop").unwrap();
-    let policy = WritePolicy::default();
-    for id in 0..RECORDS {
-        shop.put(&Key::new("orders", id).unwrap(), &[("v", [7; 1024][..].into())], &policy).unwrap();
-    }
-    let soon = WritePolicy::with_ttl(Ttl::For(Duration::from_secs(3600)));
-    shop.put(&Key::new("sessions", "ada\u{1b}[2J").unwrap(), &[("v", 1.into())], &soon).unwrap();
-    assert!(shop.delete(&Key::new("orders", 5).unwrap(), &policy).unwrap());
-    engine.close().unwrap();
-    path
+    image::data_file(dir, None)
 }
 
 fn inspect(path: &Path, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aerolith"));
-    let Output { status, stdout, stderr } = command.arg("inspect").arg(path).args(args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let (out, err) = (text(stdout), text(stderr));
-    assert!(!err.contains("panicked"), "{err}");
-    (status.code(), out, err)
-}
-
-fn damage(path: &Path, at: usize, with: &[u8]) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[at..at + with.len()].copy_from_slice(with);
-    std::fs::write(path, bytes).unwrap();
+    aerolith(&[&["inspect", path.to_str().unwrap()], args].concat())
 }
 
 /// The rows of the table of blocks: id and the rest.
