@@ -6,8 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+mod block;
 mod check;
 mod inspect;
+mod map;
 mod report;
 mod source;
 

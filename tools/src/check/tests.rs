@@ -87,7 +87,7 @@ fn an_unreadable_sector_is_told_and_everything_behind_it_is_read() {
         (512, 64, Kind::DeviceHeader, false),
         (root, 64, Kind::Root, false),
     ] {
-        device.fail_reads(vec![at as u64..(at + size) as u64]);
+        device.fail_reads(std::iter::once(at as u64..(at + size) as u64).collect());
         let found = run(&device);
         assert_eq!(found.exit_code(), 1, "{at}: {}", found.text());
         let [fault] = of_kind(&found, kind)[..] else { panic!("{at}: {}", found.text()) };
