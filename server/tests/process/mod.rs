@@ -66,11 +66,16 @@ impl Aerolithd {
 
     /// Starts a server and does not wait for anything.
     pub fn spawn(data: &Path, args: &[&str]) -> Aerolithd {
+        Aerolithd::spawn_as(Command::new(env!("CARGO_BIN_EXE_aerolithd")), data, args)
+    }
+
+    /// The same for another program that takes the same arguments.
+    pub fn spawn_as(mut program: Command, data: &Path, args: &[&str]) -> Aerolithd {
         // A free port: nobody else takes it in between, as far as one can tell.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let name = format!("aerolithd-{}-{}.log", std::process::id(), LOGS.fetch_add(1, Ordering::Relaxed));
         let log = std::env::temp_dir().join(name);
-        let child = Command::new(env!("CARGO_BIN_EXE_aerolithd"))
+        let child = program
             .args(if args.contains(&"--threads") { &[][..] } else { &["--threads", "2"] })
             .args(["--redis-port", &port.to_string(), "--data-dir"])
             .arg(data)
@@ -117,10 +122,34 @@ impl Aerolithd {
         self.child.wait().unwrap();
     }
 
+    /// Waits until a client sees this.
+    pub fn until(&mut self, seen: Seen) {
+        self.wait(|server| server.state() == seen);
+    }
+
+    /// Waits until the port is there.
+    pub fn until_port(&mut self) {
+        self.wait(|server| TcpStream::connect(("127.0.0.1", server.port)).is_ok());
+    }
+
+    fn wait(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
+        let start = Instant::now();
+        while !is_so(self) {
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", self.log());
+            assert!(start.elapsed() < PATIENCE, "it does not come: {}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
     /// SIGTERM, and what it ended with.
     pub fn stop(&mut self) -> ExitStatus {
+        self.signal("-TERM")
+    }
+
+    /// A signal that should end it, and what it ended with.
+    pub fn signal(&mut self, signal: &str) -> ExitStatus {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
