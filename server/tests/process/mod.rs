@@ -3,10 +3,13 @@
 //! The child's log goes to a file beside its data directory, so that what it said is there also after `kill -9`.
 //! A child never outlives its test: dropping an [`Aerolithd`] kills it.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+mod socket;
+
+pub use socket::{Reply, Socket, command};
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -182,113 +185,6 @@ impl Drop for Aerolithd {
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.log);
     }
-}
-
-/// A reply of the second protocol version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    Simple(String),
-    Error(String),
-    Integer(i64),
-    Bulk(Option<Vec<u8>>),
-    Array(Vec<Reply>),
-}
-
-impl Reply {
-    pub fn is_error(&self, code: &str) -> bool {
-        matches!(self, Reply::Error(text) if text.starts_with(code))
-    }
-
-    pub fn ok() -> Reply {
-        Reply::Simple("OK".into())
-    }
-
-    pub fn bulk(bytes: &[u8]) -> Reply {
-        Reply::Bulk(Some(bytes.to_vec()))
-    }
-}
-
-/// A raw connection.
-pub struct Socket {
-    pub reader: BufReader<TcpStream>,
-}
-
-impl Socket {
-    pub fn connect(port: u16) -> Socket {
-        Socket::over(TcpStream::connect(("127.0.0.1", port)).unwrap())
-    }
-
-    pub fn over(stream: TcpStream) -> Socket {
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Socket { reader: BufReader::with_capacity(64 << 10, stream) }
-    }
-
-    /// Sends bytes; says whether the connection took them.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.reader.get_mut().write_all(bytes.as_ref()).is_ok()
-    }
-
-    /// The next reply; none if the connection ended.
-    pub fn reply(&mut self) -> Option<Reply> {
-        let mut line = String::new();
-        if self.reader.read_line(&mut line).ok()? == 0 || !line.ends_with("\r\n") {
-            return None;
-        }
-        let (kind, rest) = line.trim_end().split_at(1);
-        Some(match kind {
-            "+" => Reply::Simple(rest.to_owned()),
-            "-" => Reply::Error(rest.to_owned()),
-            ":" => Reply::Integer(rest.parse().unwrap()),
-            "$" if rest == "-1" => Reply::Bulk(None),
-            "$" => {
-                let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
-                self.reader.read_exact(&mut bytes).ok()?;
-                bytes.truncate(bytes.len() - 2);
-                Reply::Bulk(Some(bytes))
-            }
-            "*" => {
-                let count = rest.parse::<usize>().unwrap();
-                Reply::Array((0..count).map(|_| self.reply()).collect::<Option<_>>()?)
-            }
-            _ => panic!("not a reply: {line:?}"),
-        })
-    }
-
-    /// Sends a command and reads its reply.
-    pub fn ask(&mut self, words: &[&[u8]]) -> Reply {
-        self.send(command(words));
-        self.reply().unwrap_or_else(|| panic!("no reply to {}", words[0].escape_ascii()))
-    }
-
-    /// Sends many commands at once and reads their replies.
-    pub fn ask_all(&mut self, commands: &[Vec<u8>]) -> Vec<Reply> {
-        let mut replies = Vec::with_capacity(commands.len());
-        for some in commands.chunks(64) {
-            assert!(self.send(some.concat()));
-            replies.extend(some.iter().map(|_| self.reply().expect("a reply")));
-        }
-        replies
-    }
-
-    /// Everything until the server closes.
-    pub fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        let _ = self.reader.read_to_end(&mut rest);
-        rest
-    }
-}
-
-/// A command as clients send it.
-pub fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes
 }
 
 /// A value that says whose it is and proves itself: its key, its number, and a filling that follows from both.
