@@ -73,7 +73,7 @@ fn hostile_lengths_are_an_error_and_a_close() {
         assert_eq!(String::from_utf8(socket.rest()).unwrap(), expected, "{request}");
     }
     let mut socket = running.connect();
-    socket.send(&vec![b'x'; 70 << 10]);
+    socket.send(vec![b'x'; 70 << 10]);
     assert_eq!(socket.rest(), b"-ERR Protocol error: too big inline request\r\n");
     let mut socket = running.connect();
     socket.send("PING\r\n");

@@ -199,12 +199,26 @@ impl Block<'_> {
                 if self.pages.error_in(size - PAGE..size).is_none() {
                     let why = format!(
                         "no footer: it was open when its writer ended; a record in it that had rotted would look like \
-                         one that never arrived; its log ends at {end}"
+                         one that never arrived; its log ends at {end}{}",
+                        if self.has_odd_end(life.epoch) {
+                            "; the bytes at its end are no footer of any life: older than the device's use here, or a \
+                             footer that is gone"
+                        } else {
+                            ""
+                        }
                     );
                     self.note(Kind::Open, 0, why);
                 }
             }
         }
+    }
+
+    /// Whether the block ends neither with zeros nor with the footer of an earlier life.
+    fn has_odd_end(&self, epoch: u64) -> bool {
+        let bytes = &self.pages.bytes;
+        let trailer = &bytes[bytes.len() - FOOTER_TRAILER_SIZE as usize..];
+        let is_earlier = self.source.place(self.block).earlier_trailer(epoch, bytes).is_some();
+        trailer.iter().any(|&byte| byte != 0) && !is_earlier
     }
 
     /// A part of a checkpoint that does not count: an older one, or one that a crash has cut off.
@@ -253,13 +267,12 @@ impl Block<'_> {
         let salt = self.source.place(self.block).salt(epoch);
         let mut frames: Vec<Range<u32>> = Vec::new();
         let mut records: Vec<(u32, [u8; 20], u64)> = Vec::new();
-        scan_log(&self.pages.bytes[..footer.trailer.data_end as usize], salt, |item| match item {
-            LogItem::Group(pos, group) => frames.push(pos..pos + group.length),
-            LogItem::Record(pos, record) => {
-                records.push((pos, record.header().digest, record.header().sequence))
+        scan_log(&self.pages.bytes[..footer.trailer.data_end as usize], salt, |item| {
+            if let LogItem::Group(pos, group) = item {
+                frames.push(pos..pos + group.length);
+            } else if let LogItem::Record(pos, record) = item {
+                records.push((pos, record.header().digest, record.header().sequence));
             }
-            #[allow(unreachable_patterns, reason = "other items are none that a footer lists")]
-            _ => {}
         });
         let listed: HashSet<u32> = listed_versions(footer).map(|version| version.pos).collect();
         for (pos, digest, sequence) in records.iter().filter(|(pos, ..)| !listed.contains(pos)) {
