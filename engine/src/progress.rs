@@ -4,15 +4,21 @@
 //! while `Engine::open` runs on another. The figures are for people: each is right when it was written, two of
 //! them read together may be from different moments.
 //!
-//! What always holds: an open that was cancelled before it had seen every block has written nothing to a device
-//! that held data before, and ends with `Error::Cancelled`; nothing grows beyond its total.
+//! If a checkpoint turns out to be damaged after the tail behind it was swept, all blocks are swept again. Then the phases go on
+//! to those of the second attempt, and the totals grow by what is looked at again.
+//!
+//! What always holds: counts only go forward, and a version is counted once, however many attempts it takes; within a
+//! namespace phases go forward too, but for a third attempt, which goes through those of the second once more; an open
+//! that was cancelled before it had seen every block has written nothing to a device that held data before, and ends
+//! with `Error::Cancelled`; nothing grows beyond its total.
 
 use crate::error::{Error, Result};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-/// Where an open is. The phases come in this order; with several namespaces, once for each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Where an open is. The phases come in this order; with several namespaces, once for each. Most opens end with
+/// `Settling`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum OpenPhase {
     /// The devices are being opened, locked and checked.
@@ -22,6 +28,10 @@ pub enum OpenPhase {
     Sweeping = 1,
     /// What was found is being made into the index.
     Settling = 2,
+    /// The checkpoint was damaged: blocks are being read without it.
+    Resweeping = 3,
+    /// What was found without it is being made into the index.
+    Resettling = 4,
 }
 
 impl OpenPhase {
@@ -31,6 +41,8 @@ impl OpenPhase {
             OpenPhase::Claiming => "claiming",
             OpenPhase::Sweeping => "sweeping",
             OpenPhase::Settling => "settling",
+            OpenPhase::Resweeping => "sweeping again without the checkpoint",
+            OpenPhase::Resettling => "settling again",
         }
     }
 }
@@ -46,6 +58,8 @@ pub struct OpenProgress {
     versions: AtomicU64,
     /// Versions of the namespaces before this one.
     versions_before: AtomicU64,
+    /// Whether the blocks of this namespace have been swept before.
+    is_again: AtomicBool,
     is_cancelled: AtomicBool,
     is_held: Mutex<bool>,
     released: Condvar,
@@ -80,11 +94,13 @@ impl OpenProgress {
         match self.phase.load(Ordering::Relaxed) {
             0 => OpenPhase::Claiming,
             1 => OpenPhase::Sweeping,
-            _ => OpenPhase::Settling,
+            2 => OpenPhase::Settling,
+            3 => OpenPhase::Resweeping,
+            _ => OpenPhase::Resettling,
         }
     }
 
-    /// Blocks to look at, as far as it is known yet.
+    /// Blocks to look at, as far as it is known yet. Those that are looked at again count again.
     pub fn blocks(&self) -> u64 {
         self.blocks.load(Ordering::Relaxed)
     }
@@ -104,7 +120,7 @@ impl OpenProgress {
         self.size_done.load(Ordering::Relaxed)
     }
 
-    /// Versions of records found.
+    /// Versions of records found. Those that two attempts find count once.
     pub fn versions(&self) -> u64 {
         self.versions.load(Ordering::Relaxed)
     }
@@ -114,16 +130,30 @@ impl OpenProgress {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// The open is there now.
+    /// The open is there now: claiming is where a namespace begins.
     pub(crate) fn enter(&self, phase: OpenPhase) {
+        let is_again = self.is_again.load(Ordering::Relaxed);
+        let phase = match phase {
+            OpenPhase::Claiming => {
+                self.versions_before.store(self.versions(), Ordering::Relaxed);
+                self.is_again.store(false, Ordering::Relaxed);
+                phase
+            }
+            OpenPhase::Sweeping | OpenPhase::Resweeping if is_again => OpenPhase::Resweeping,
+            OpenPhase::Settling | OpenPhase::Resettling if is_again => OpenPhase::Resettling,
+            OpenPhase::Sweeping | OpenPhase::Settling | OpenPhase::Resweeping | OpenPhase::Resettling => {
+                phase
+            }
+        };
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
     /// So many blocks more, of so many bytes in all, are going to be looked at. Waits while the open is held.
     pub(crate) fn begin_sweep(&self, blocks: u64, size: u64) {
-        self.versions_before.store(self.versions(), Ordering::Relaxed);
         self.size.fetch_add(size, Ordering::Relaxed);
         self.blocks.fetch_add(blocks, Ordering::Relaxed);
+        // A namespace is swept once more only after it has been settled in vain.
+        self.is_again.store(self.phase() >= OpenPhase::Settling, Ordering::Relaxed);
         self.enter(OpenPhase::Sweeping);
         let mut is_held = self.is_held.lock();
         while *is_held {
@@ -145,18 +175,28 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::config::{Config, DeviceConfig, NamespaceConfig};
-    use crate::device::{Device, MemoryDevice};
+    use crate::device::{AlignedBuffer, Counters, Device, Geometry, MemoryDevice, Request, Ticket};
+    use crate::format::{CHECKPOINT_STREAM, CheckpointRoot, PART_PAYLOAD, ROOT_OFFSET};
     use crate::{Engine, Key, Timestamp, WritePolicy, block_on};
     use std::sync::Arc;
+    use std::time::Duration;
 
     const BLOCK: u64 = 64 << 10;
 
     fn open(device: &Arc<dyn Device>, progress: &Arc<OpenProgress>) -> Result<Engine> {
+        // Behind a checkpoint there would be no versions to find.
+        open_with(device, progress, None)
+    }
+
+    fn open_with(
+        device: &Arc<dyn Device>,
+        progress: &Arc<OpenProgress>,
+        checkpoint_period: Option<Duration>,
+    ) -> Result<Engine> {
         let namespace = NamespaceConfig {
             devices: vec![DeviceConfig::Handed(device.clone())],
             block_size: BLOCK as u32,
-            // Behind a checkpoint there would be no versions to find.
-            checkpoint_period: None,
+            checkpoint_period,
             ..NamespaceConfig::default()
         };
         let config = Config { progress: Some(progress.clone()), ..Config::of(namespace) };
@@ -218,5 +258,92 @@ mod tests {
             opening.join().unwrap().unwrap().unwrap();
         });
         assert_eq!(progress.blocks_done(), 15);
+    }
+    /// A device that looks at the progress whenever it is read.
+    struct Watcher {
+        device: Arc<dyn Device>,
+        progress: Arc<OpenProgress>,
+        seen: Mutex<Vec<OpenPhase>>,
+        figures: Mutex<[u64; 5]>,
+    }
+
+    impl Device for Watcher {
+        fn geometry(&self) -> Geometry {
+            self.device.geometry()
+        }
+
+        fn submit(&self, request: Request) -> Ticket {
+            let progress = &self.progress;
+            let now = [
+                progress.blocks(),
+                progress.blocks_done(),
+                progress.size(),
+                progress.size_done(),
+                progress.versions(),
+            ];
+            let mut before = self.figures.lock();
+            assert!(before.iter().zip(&now).all(|(before, now)| before <= now), "{before:?}, {now:?}");
+            *before = now;
+            let mut seen = self.seen.lock();
+            if seen.last() != Some(&progress.phase()) {
+                seen.push(progress.phase());
+            }
+            self.device.submit(request)
+        }
+
+        fn counters(&self) -> &Counters {
+            self.device.counters()
+        }
+    }
+
+    fn read(device: &dyn Device, offset: u64, size: u64) -> AlignedBuffer {
+        let buffer = AlignedBuffer::zeroed(size as usize);
+        device.submit(Request::Read { offset, buffer }).wait().into_buffer().unwrap()
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_rejected_late_counts_no_version_twice_and_takes_no_phase_back() {
+        let device = written();
+        // A checkpoint of the three, and a fourth one behind it.
+        let engine = open_with(&device, &Arc::default(), Some(Duration::from_secs(3600))).unwrap();
+        let test = engine.namespace("test").unwrap().to_async();
+        block_on(test.put(&Key::new("set", "d").unwrap(), &[("n", 1.into())], &WritePolicy::default()))
+            .unwrap();
+        engine.close().unwrap();
+        let engine = open(&device, &Arc::default()).unwrap();
+        let test = engine.namespace("test").unwrap().to_async();
+        block_on(test.put(&Key::new("set", "e").unwrap(), &[("n", 1.into())], &WritePolicy::default()))
+            .unwrap();
+        engine.close().unwrap();
+        // The body is read last: by then the tail has been swept.
+        let roots =
+            [0, 4096].map(|slot| CheckpointRoot::parse(&read(device.as_ref(), ROOT_OFFSET + slot, 4096)));
+        let summary = roots.into_iter().flatten().max_by_key(|root| root.id).unwrap().summary_block;
+        let is_body = |block: &u64| {
+            *block != u64::from(summary)
+                && read(device.as_ref(), block * BLOCK, 4096)[14] == CHECKPOINT_STREAM
+        };
+        let body = (1..16).find(is_body).unwrap() * BLOCK;
+        let mut page = read(device.as_ref(), body, 4096);
+        page[PART_PAYLOAD as usize + 5] ^= 1;
+        let request = Request::Write { offset: body, data: Arc::new(page), range: 0..4096, durable: true };
+        device.submit(request).wait().result.unwrap();
+
+        let progress = Arc::new(OpenProgress::default());
+        let watcher = Arc::new(Watcher {
+            device,
+            progress: progress.clone(),
+            seen: Mutex::default(),
+            figures: Mutex::default(),
+        });
+        let engine = open(&(watcher.clone() as Arc<dyn Device>), &progress).unwrap();
+        let recovery = engine.recovery("test").unwrap();
+        assert_eq!((recovery.rejected_checkpoints, recovery.records, recovery.versions), (1, 5, 5));
+        // The one in the tail was found by both attempts.
+        assert_eq!(progress.versions(), 5);
+        assert_eq!((progress.blocks(), progress.blocks_done()), (30, 30));
+        assert_eq!(progress.phase(), OpenPhase::Resettling);
+        let seen = watcher.seen.lock();
+        assert!(seen.is_sorted() && seen.contains(&OpenPhase::Resweeping), "{seen:?}");
     }
 }

@@ -124,6 +124,8 @@ settings! {
     flush_max_ms: u64 = 1000;
     /// How often the index is written to the device so that the next start is short, in milliseconds; 0 is only when asked for.
     checkpoint_period_ms: u64 = 60_000;
+    /// How much the scrub reads a second to find damage and to let tombstones go; 0 is off.
+    scrub_rate: ByteSize = ByteSize(16 << 20);
     /// Port for Redis clients; 0 is off.
     redis_port: u16 = 6379;
     /// The set in which Redis keys live.

@@ -25,6 +25,7 @@ mod counters;
 mod limits;
 mod listener;
 mod opening;
+mod program;
 mod redis;
 pub mod ring_pump;
 mod server;
@@ -33,4 +34,5 @@ pub mod store;
 mod worker;
 
 pub use config::{Config, ConfigError};
+pub use program::run;
 pub use server::{Server, ServerError};

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What can go wrong in the engine, as far as a protocol has to know.
+/// What can go wrong in the engine, as far as a protocol has to know. Printed without the word, which is for clients only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
     /// The word a Redis client matches on: `ERR`, `OOM` (no space for writes) or `MISCONF` (a device has failed, or gave
@@ -35,7 +35,7 @@ pub struct StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.code, self.message)
+        f.write_str(&self.message)
     }
 }
 
@@ -58,6 +58,8 @@ pub struct StoreConfig {
     pub flush_max: Duration,
     /// How often a checkpoint is written; `None`: only when asked for.
     pub checkpoint_period: Option<Duration>,
+    /// Bytes a second that the scrub reads; 0: none.
+    pub scrub_rate: u64,
     /// The set that protocol keys live in.
     pub set: String,
 }
@@ -74,6 +76,7 @@ impl StoreConfig {
             durability: config.durability,
             flush_max: Duration::from_millis(config.flush_max_ms),
             checkpoint_period: (period_ms > 0).then(|| Duration::from_millis(period_ms)),
+            scrub_rate: config.scrub_rate.0,
             set: config.redis_set.clone(),
         }
     }
@@ -297,6 +300,15 @@ impl Store {
         Store::with_device(config, engine::DeviceConfig::Memory { size: config.size }, Arc::default())
     }
 
+    /// The same on a device that the caller has made, for tests.
+    #[cfg(test)]
+    pub(crate) fn on_device(
+        config: &StoreConfig,
+        device: Arc<dyn engine::device::Device>,
+    ) -> Result<Store, StoreError> {
+        Store::with_device(config, engine::DeviceConfig::Handed(device), Arc::default())
+    }
+
     fn with_device(
         config: &StoreConfig,
         device: engine::DeviceConfig,
@@ -313,6 +325,7 @@ impl Store {
             },
             flush_max: config.flush_max,
             checkpoint_period: config.checkpoint_period,
+            scrub_rate: config.scrub_rate,
             ..engine::NamespaceConfig::default()
         };
         let engine = engine::Engine::open(engine::Config {
@@ -519,6 +532,12 @@ impl Store {
                 ("checkpoints_skipped", stats.checkpoints_skipped.to_string()),
                 ("checkpoint_written_ms", stats.checkpoint_written_ms.to_string()),
                 ("is_writing_checkpoint", u8::from(stats.is_writing_checkpoint).to_string()),
+                ("scrub_passes", stats.counters.scrub_passes.to_string()),
+                ("scrub_pass_blocks", stats.scrub_pass_blocks.to_string()),
+                ("scrubbed_blocks", stats.counters.scrubbed_blocks.to_string()),
+                ("scrubbed_bytes", stats.counters.scrubbed_size.to_string()),
+                ("scrub_faults", stats.counters.scrub_faults.to_string()),
+                ("tombstones_removed", stats.counters.tombstones_removed.to_string()),
                 ("ram_reads", stats.counters.ram_reads.to_string()),
                 ("device_reads", stats.counters.device_reads.to_string()),
                 ("device_read_bytes", stats.device_read_size.to_string()),

@@ -135,3 +135,54 @@ fn an_opening_that_fails_ends_the_server_with_its_error() {
     assert_eq!(refused.code, Some(1), "{}", refused.log);
     assert!(refused.log.trim_end().ends_with(&error), "{}", refused.log);
 }
+
+/// Not a test: the program `aerolithd`, but for its opening, which waits in the middle until it is called off. Run by
+/// `a_signal_while_it_loads_ends_the_process_at_once`, with the program's arguments behind `--`.
+#[test]
+fn the_program_held_while_it_loads() {
+    if std::env::var_os("AEROLITH_TEST_HELD").is_none() {
+        return;
+    }
+    let args = std::env::args().skip_while(|arg| arg != "--");
+    let config = Config::from_args(args).unwrap();
+    let code = aerolith_server::run(&config, Arc::new(OpenProgress::held()));
+    std::process::exit(if code == std::process::ExitCode::SUCCESS { 0 } else { 1 });
+}
+
+#[test]
+fn a_signal_while_it_loads_ends_the_process_at_once() {
+    let data = written(50);
+    let before = std::fs::read(data.path().join("test.data")).unwrap();
+    for signal in ["-TERM", "-INT"] {
+        let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+        program.env("AEROLITH_TEST_HELD", "1").args(["--exact", "the_program_held_while_it_loads", "--"]);
+        let mut server = process::Aerolithd::spawn_as(program, data.path(), &["--size", "128MiB"]);
+        server.until(process::Seen::Loading);
+        let mut socket = server.connect();
+        assert!(socket.ask(&[b"SET", b"a", b"1"]).is_error("LOADING"));
+        // Nothing releases the opening: that it ends is the test.
+        assert_eq!(server.signal(signal).code(), Some(0), "{signal}: {}", server.log());
+        assert_eq!(socket.reply(), None);
+    }
+    assert!(std::fs::read(data.path().join("test.data")).unwrap() == before, "nothing was written");
+    let mut server = process::Aerolithd::start(data.path(), &["--size", "128MiB"]);
+    assert_eq!(server.connect().ask(&[b"DBSIZE"]), Reply::Integer(50));
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[test]
+fn a_signal_at_any_moment_of_a_start_loses_nothing() {
+    let data = written(50);
+    for round in 0..20_u32 {
+        // As soon as the port is there, and a little later each time: before, while and after the data comes.
+        let mut server = process::Aerolithd::spawn(data.path(), &["--size", "128MiB"]);
+        server.until_port();
+        for _ in 0..round * 20 {
+            std::thread::yield_now();
+        }
+        assert_eq!(server.stop().code(), Some(0), "round {round}: {}", server.log());
+        assert!(server.log().contains("stopped: everything acknowledged"), "{}", server.log());
+    }
+    let server = process::Aerolithd::start(data.path(), &["--size", "128MiB"]);
+    assert_eq!(server.connect().ask(&[b"DBSIZE"]), Reply::Integer(50));
+}

@@ -1,12 +1,17 @@
 //! `aerolith`: a look into Aerolith's data files and devices, from outside.
 //!
-//! Exit codes: 0 when all that was looked at is sound, 1 when something is damaged or cannot be read, 2 when
-//! the command line is wrong. Nothing here writes to a device.
+//! Exit codes: 0 when all that was looked at is sound, 1 when something is damaged (and, of `inspect`, when
+//! something cannot be read), 2 when the command line is wrong (and, of `check`, when not everything could be
+//! checked). Nothing here writes to a device.
 
 #![forbid(unsafe_code)]
 
+mod block;
+mod check;
 mod inspect;
+mod map;
 mod report;
+mod source;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -22,26 +27,36 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Check),
     Inspect(inspect::Inspect),
 }
 
 fn main() -> ExitCode {
-    let CommandLine { command: Command::Inspect(inspect) } = CommandLine::parse();
     // What was found before an error is told as well: it may be what explains the error.
     let mut out = String::new();
-    let found = inspect.run(&mut out);
+    let code = match CommandLine::parse().command {
+        Command::Check(check) => check.run(&mut out),
+        Command::Inspect(inspect) => match inspect.run(&mut out) {
+            Ok(0) => 0,
+            Ok(_) => 1,
+            Err(error) => {
+                // Behind what was found, which is still to be printed.
+                return end(&out, 1, Some(error.to_string()));
+            }
+        },
+    };
+    end(&out, code, None)
+}
+
+fn end(out: &str, code: u8, error: Option<String>) -> ExitCode {
     if let Err(error) = std::io::stdout().lock().write_all(out.as_bytes())
         && error.kind() != ErrorKind::BrokenPipe
     {
         eprintln!("aerolith: standard output: {error}");
         return ExitCode::FAILURE;
     }
-    match found {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("aerolith: {error}");
-            ExitCode::FAILURE
-        }
+    if let Some(error) = error {
+        eprintln!("aerolith: {error}");
     }
+    ExitCode::from(code)
 }

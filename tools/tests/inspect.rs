@@ -1,49 +1,19 @@
 //! `aerolith inspect` as a process, on data files that the engine made and on damaged ones.
 
-use aerolith_engine::{Config, Engine, Key, NamespaceConfig, Ttl, WritePolicy};
+mod image;
+
+use aerolith_engine::{Config, Engine, NamespaceConfig};
+use image::{BLOCK_SIZE, RECORDS, aerolith, damage};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
 use tempfile::TempDir;
 
-const BLOCK_SIZE: usize = 64 << 10;
-const RECORDS: i64 = 300;
-
-/// A closed data file with records of 1 KiB, one that expires, one that was deleted.
+/// Blocks of a checkpoint have no log to look at: most tests go without one.
 fn data_file(dir: &TempDir) -> PathBuf {
-    let path = dir.path().join("test.data");
-    let namespace = NamespaceConfig {
-        block_size: BLOCK_SIZE as u32,
-        // Blocks of a checkpoint have no log to look at.
-        checkpoint_period: None,
-        ..NamespaceConfig::in_file("shop", &path, 4 << 20)
-    };
-    let engine = Engine::open(Config::of(namespace)).unwrap();
-    let shop = engine.namespace("shop").unwrap();
-    let policy = WritePolicy::default();
-    for id in 0..RECORDS {
-        shop.put(&Key::new("orders", id).unwrap(), &[("v", [7; 1024][..].into())], &policy).unwrap();
-    }
-    let soon = WritePolicy::with_ttl(Ttl::For(Duration::from_secs(3600)));
-    shop.put(&Key::new("sessions", "ada\u{1b}[2J").unwrap(), &[("v", 1.into())], &soon).unwrap();
-    assert!(shop.delete(&Key::new("orders", 5).unwrap(), &policy).unwrap());
-    engine.close().unwrap();
-    path
+    image::data_file(dir, None)
 }
 
 fn inspect(path: &Path, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_aerolith"));
-    let Output { status, stdout, stderr } = command.arg("inspect").arg(path).args(args).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let (out, err) = (text(stdout), text(stderr));
-    assert!(!err.contains("panicked"), "{err}");
-    (status.code(), out, err)
-}
-
-fn damage(path: &Path, at: usize, with: &[u8]) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[at..at + with.len()].copy_from_slice(with);
-    std::fs::write(path, bytes).unwrap();
+    aerolith(&[&["inspect", path.to_str().unwrap()], args].concat())
 }
 
 /// The rows of the table of blocks: id and the rest.
@@ -189,4 +159,87 @@ fn what_is_not_there_or_in_use_is_refused() {
     assert!(inspect(&path, &[]).2.contains("already in use by"));
     engine.close().unwrap();
     assert_eq!(inspect(&path, &[]).0, Some(0));
+}
+
+fn json(path: &Path, args: &[&str]) -> serde_json::Value {
+    let (_, out, _) = inspect(path, &[args, &["--json"]].concat());
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+#[test]
+fn checkpoints_are_shown_with_their_roots_and_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image::data_file(&dir, Some(std::time::Duration::from_secs(86_400)));
+    let (code, out, _) = inspect(&path, &["--blocks"]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("checkpoint 1, 301 entries, written 20") && out.contains("none"), "{out}");
+    let parts = rows(&out).into_iter().filter(|(_, rest)| rest.contains("checkpoint 1")).count();
+    assert!(parts >= 2, "{out}");
+    let object = json(&path, &["--blocks"]);
+    assert_eq!(object["roots"]["1"]["entries"], 301);
+    assert_eq!(object["roots"]["0"], serde_json::Value::Null);
+    assert_eq!(object["totals"]["checkpoint"], parts);
+    let summary = object["roots"]["1"]["summary_block"].as_u64().unwrap();
+    let blocks = object["blocks"].as_array().unwrap();
+    let block = blocks.iter().find(|block| block["block"] == summary).unwrap();
+    assert_eq!((&block["state"], &block["checkpoint"]), (&"checkpoint".into(), &1.into()));
+    let (code, _, err) = inspect(&path, &["--records", &summary.to_string()]);
+    assert!(code == Some(1) && err.contains("it holds a part of a checkpoint"), "{err}");
+    // A root that is damaged is told in its slot.
+    damage(&path, 12288 + 40, b"garbage!");
+    let (code, out, _) = inspect(&path, &[]);
+    assert!(code == Some(1) && out.contains("root 1     DAMAGED: checksum mismatch"), "{out}");
+    assert_eq!(json(&path, &[])["roots"]["1"]["damage"], "checksum mismatch");
+}
+
+#[test]
+fn the_map_has_a_character_for_every_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = image::data_file(&dir, Some(std::time::Duration::from_secs(86_400)));
+    let (code, out, _) = inspect(&path, &["--map"]);
+    assert_eq!(code, Some(0), "{out}");
+    let lines: Vec<&str> = out.lines().filter_map(|line| line.strip_prefix("        0 ")).collect();
+    let [line] = lines[..] else { panic!("{out}") };
+    assert_eq!(line.len(), 64, "no terminal: 64 in a line");
+    let object = json(&path, &["--map", "--blocks"]);
+    assert_eq!(object["map"], line);
+    let cell = |block: usize| line.as_bytes()[block] as char;
+    assert_eq!(cell(0), 'H');
+    for block in object["blocks"].as_array().unwrap() {
+        let found = cell(block["block"].as_u64().unwrap() as usize);
+        match block["state"].as_str().unwrap() {
+            "sealed" => {
+                // What was written: the log and a page of footer at the least.
+                let tenths = (block["data_end"].as_u64().unwrap() + 4096) * 10 / BLOCK_SIZE as u64;
+                assert_eq!(found, char::from(b'0' + tenths.min(9) as u8), "{block}");
+            }
+            "checkpoint" => assert_eq!(found, 'C', "{block}"),
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(line.matches('.').count() as u64, object["totals"]["blank"].as_u64().unwrap());
+    let sealed = line.find(|c: char| c.is_ascii_digit()).unwrap();
+    damage(&path, sealed * BLOCK_SIZE + 20, b"garbage!");
+    let object = json(&path, &["--map"]);
+    assert_eq!(object["map"].as_str().unwrap().as_bytes()[sealed], b'X');
+    let (_, out, _) = inspect(&path, &["--map"]);
+    assert!(out.contains("X damaged 1"), "{out}");
+}
+
+#[test]
+fn records_as_json_are_those_of_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = data_file(&dir);
+    let block = sealed_blocks(&inspect(&path, &["--blocks"]).1)[0].to_string();
+    let (_, out, _) = inspect(&path, &["--records", &block]);
+    let object = json(&path, &["--records", &block]);
+    let records = object["records"].as_array().unwrap();
+    assert!(records.len() > 10);
+    for record in records {
+        let (digest, checksum) = (record["digest"].as_str().unwrap(), record["checksum"].as_str().unwrap());
+        assert!(
+            out.lines().any(|line| line.contains(digest) && line.trim_end().ends_with(checksum)),
+            "{record}"
+        );
+    }
 }

@@ -32,7 +32,7 @@ pub(super) fn config(session: &mut Session, args: Args<'_>, reply: &mut Reply) -
     Ok(())
 }
 
-/// Redis's names for what is so here.
+/// Redis's names for what is so here, and what Redis has no name for.
 fn known(shared: &Shared) -> Vec<(&'static str, String)> {
     let config = &shared.config;
     let fsync = match config.durability {
@@ -59,6 +59,8 @@ fn known(shared: &Shared) -> Vec<(&'static str, String)> {
         ("port", shared.port.load(Relaxed).to_string()),
         ("proto-max-bulk-len", config.max_record.0.to_string()),
         ("requirepass", String::new()),
+        // Not one of Redis's.
+        ("scrub-rate", config.scrub_rate.0.to_string()),
         ("tcp-keepalive", "0".to_owned()),
         ("timeout", (shared.idle_timeout_ms.load(Relaxed) / 1000).to_string()),
         ("tls-port", "0".to_owned()),

@@ -48,7 +48,7 @@ impl CommandError {
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        CommandError::new(error.to_string())
+        CommandError::new(format!("{} {}", error.code, error.message))
     }
 }
 

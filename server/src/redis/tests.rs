@@ -12,6 +12,7 @@ use crate::counters::Counters;
 use crate::opening::Opening;
 use crate::shared::Shared;
 use crate::store::{Store, StoreConfig};
+use aerolith_tests::device::TestDevice;
 use std::sync::Arc;
 
 mod durable;
@@ -32,8 +33,18 @@ impl Rig {
     }
 
     pub(super) fn with(config: Config) -> Rig {
-        let store = Store::in_memory(&StoreConfig::of(&config));
-        let shared = Arc::new(Shared::new(config, Opening::done(store.unwrap())));
+        let store = Store::in_memory(&StoreConfig::of(&config)).unwrap();
+        Rig::over(config, store)
+    }
+
+    /// One whose data lies on a device that does as it is told.
+    pub(super) fn on(device: &Arc<TestDevice>, config: Config) -> Rig {
+        let store = Store::on_device(&StoreConfig::of(&config), device.clone()).unwrap();
+        Rig::over(config, store)
+    }
+
+    fn over(config: Config, store: Store) -> Rig {
+        let shared = Arc::new(Shared::new(config, Opening::done(store)));
         let address = "127.0.0.1:1".parse().unwrap();
         let client = Arc::new(Client::new(shared.clients.next_id(), address, address));
         assert!(shared.clients.admit(&client, 1));

@@ -3,10 +3,13 @@
 //! The child's log goes to a file beside its data directory, so that what it said is there also after `kill -9`.
 //! A child never outlives its test: dropping an [`Aerolithd`] kills it.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+mod socket;
+
+pub use socket::{Reply, Socket, command};
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -66,11 +69,16 @@ impl Aerolithd {
 
     /// Starts a server and does not wait for anything.
     pub fn spawn(data: &Path, args: &[&str]) -> Aerolithd {
+        Aerolithd::spawn_as(Command::new(env!("CARGO_BIN_EXE_aerolithd")), data, args)
+    }
+
+    /// The same for another program that takes the same arguments.
+    pub fn spawn_as(mut program: Command, data: &Path, args: &[&str]) -> Aerolithd {
         // A free port: nobody else takes it in between, as far as one can tell.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let name = format!("aerolithd-{}-{}.log", std::process::id(), LOGS.fetch_add(1, Ordering::Relaxed));
         let log = std::env::temp_dir().join(name);
-        let child = Command::new(env!("CARGO_BIN_EXE_aerolithd"))
+        let child = program
             .args(if args.contains(&"--threads") { &[][..] } else { &["--threads", "2"] })
             .args(["--redis-port", &port.to_string(), "--data-dir"])
             .arg(data)
@@ -117,10 +125,34 @@ impl Aerolithd {
         self.child.wait().unwrap();
     }
 
+    /// Waits until a client sees this.
+    pub fn until(&mut self, seen: Seen) {
+        self.wait(|server| server.state() == seen);
+    }
+
+    /// Waits until the port is there.
+    pub fn until_port(&mut self) {
+        self.wait(|server| TcpStream::connect(("127.0.0.1", server.port)).is_ok());
+    }
+
+    fn wait(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
+        let start = Instant::now();
+        while !is_so(self) {
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", self.log());
+            assert!(start.elapsed() < PATIENCE, "it does not come: {}", self.log());
+            std::thread::yield_now();
+        }
+    }
+
     /// SIGTERM, and what it ended with.
     pub fn stop(&mut self) -> ExitStatus {
+        self.signal("-TERM")
+    }
+
+    /// A signal that should end it, and what it ended with.
+    pub fn signal(&mut self, signal: &str) -> ExitStatus {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -153,113 +185,6 @@ impl Drop for Aerolithd {
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.log);
     }
-}
-
-/// A reply of the second protocol version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    Simple(String),
-    Error(String),
-    Integer(i64),
-    Bulk(Option<Vec<u8>>),
-    Array(Vec<Reply>),
-}
-
-impl Reply {
-    pub fn is_error(&self, code: &str) -> bool {
-        matches!(self, Reply::Error(text) if text.starts_with(code))
-    }
-
-    pub fn ok() -> Reply {
-        Reply::Simple("OK".into())
-    }
-
-    pub fn bulk(bytes: &[u8]) -> Reply {
-        Reply::Bulk(Some(bytes.to_vec()))
-    }
-}
-
-/// A raw connection.
-pub struct Socket {
-    pub reader: BufReader<TcpStream>,
-}
-
-impl Socket {
-    pub fn connect(port: u16) -> Socket {
-        Socket::over(TcpStream::connect(("127.0.0.1", port)).unwrap())
-    }
-
-    pub fn over(stream: TcpStream) -> Socket {
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Socket { reader: BufReader::with_capacity(64 << 10, stream) }
-    }
-
-    /// Sends bytes; says whether the connection took them.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.reader.get_mut().write_all(bytes.as_ref()).is_ok()
-    }
-
-    /// The next reply; none if the connection ended.
-    pub fn reply(&mut self) -> Option<Reply> {
-        let mut line = String::new();
-        if self.reader.read_line(&mut line).ok()? == 0 || !line.ends_with("\r\n") {
-            return None;
-        }
-        let (kind, rest) = line.trim_end().split_at(1);
-        Some(match kind {
-            "+" => Reply::Simple(rest.to_owned()),
-            "-" => Reply::Error(rest.to_owned()),
-            ":" => Reply::Integer(rest.parse().unwrap()),
-            "$" if rest == "-1" => Reply::Bulk(None),
-            "$" => {
-                let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
-                self.reader.read_exact(&mut bytes).ok()?;
-                bytes.truncate(bytes.len() - 2);
-                Reply::Bulk(Some(bytes))
-            }
-            "*" => {
-                let count = rest.parse::<usize>().unwrap();
-                Reply::Array((0..count).map(|_| self.reply()).collect::<Option<_>>()?)
-            }
-            _ => panic!("not a reply: {line:?}"),
-        })
-    }
-
-    /// Sends a command and reads its reply.
-    pub fn ask(&mut self, words: &[&[u8]]) -> Reply {
-        self.send(command(words));
-        self.reply().unwrap_or_else(|| panic!("no reply to {}", words[0].escape_ascii()))
-    }
-
-    /// Sends many commands at once and reads their replies.
-    pub fn ask_all(&mut self, commands: &[Vec<u8>]) -> Vec<Reply> {
-        let mut replies = Vec::with_capacity(commands.len());
-        for some in commands.chunks(64) {
-            assert!(self.send(some.concat()));
-            replies.extend(some.iter().map(|_| self.reply().expect("a reply")));
-        }
-        replies
-    }
-
-    /// Everything until the server closes.
-    pub fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        let _ = self.reader.read_to_end(&mut rest);
-        rest
-    }
-}
-
-/// A command as clients send it.
-pub fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes
 }
 
 /// A value that says whose it is and proves itself: its key, its number, and a filling that follows from both.

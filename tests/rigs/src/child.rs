@@ -1,5 +1,6 @@
 //! A child that runs the engine: started, listened to, killed.
 
+use crate::host::apart;
 use crate::load::Options;
 use crate::wire::{Message, Tag};
 use clap::ValueEnum;
@@ -44,7 +45,8 @@ impl Child {
         command.args(options.relaxed.then_some("--relaxed"));
         command.args(options.whole_scan.then_some("--whole-scan"));
         command.args(options.only_verify.then_some("--only-verify"));
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let spawned =
+            apart(&mut command).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut process = spawned.map_err(|error| format!("the child cannot be started: {error}"))?;
         let heard = Arc::<(Mutex<Heard>, Condvar)>::default();
         let (pipe, errors) = (process.stdout.take(), process.stderr.take());

@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,10 +109,17 @@ pub fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     finish(start(program, arguments)?, program, arguments)
 }
 
+/// Puts a program into a process group of its own: an interrupt from the terminal goes to the rig alone, which then ends
+/// what it has begun and takes down what it has put up. A child that the interrupt had met as well would look like one
+/// that failed, and a program that mounts or detaches would leave half of it.
+pub fn apart(command: &mut Command) -> &mut Command {
+    command.process_group(0)
+}
+
 /// Starts a program.
 pub fn start(program: &str, arguments: &[&str]) -> Result<Child, String> {
     let path = find(program).unwrap_or_else(|| program.into());
-    Command::new(path)
+    apart(&mut Command::new(path))
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -368,6 +376,15 @@ mod tests {
         let error = run("ls", &["/there/is/nothing"]).expect_err("it is not there");
         assert!(error.starts_with("ls /there/is/nothing: ") && error.contains("No such file"), "{error}");
         assert!(run("no-such-program-here", &[]).is_err());
+    }
+
+    #[test]
+    fn a_program_has_a_process_group_of_its_own() {
+        // `pid (comm) state ppid pgrp`
+        let stat = run("cat", &["/proc/self/stat"]).unwrap();
+        let fields: Vec<&str> = stat.split(' ').collect();
+        assert_eq!(fields[0], fields[4], "{stat}");
+        assert_ne!(fields[4], std::process::id().to_string());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! A server in this process on a free port, and a raw socket to talk to it.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+#[path = "../../../server/tests/process/socket.rs"]
+mod socket;
+
+pub use socket::{Socket, command};
 
 use aerolith_server::{Config, Server};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 /// A running server; its data goes when it is dropped.
 pub struct Running {
@@ -31,57 +34,6 @@ impl Running {
     }
 
     pub fn connect(&self) -> Socket {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Socket { reader: BufReader::new(stream) }
+        Socket::connect(self.address.port())
     }
-}
-
-/// A connection that sees every byte.
-pub struct Socket {
-    pub reader: BufReader<TcpStream>,
-}
-
-impl Socket {
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
-    }
-
-    /// Sends what may not arrive, because the server may have closed.
-    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
-        self.reader.get_mut().write_all(bytes).is_ok()
-    }
-
-    pub fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.reader.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
-    }
-
-    /// Reads exactly these bytes.
-    pub fn expect(&mut self, expected: impl AsRef<[u8]>) {
-        let expected = expected.as_ref();
-        let mut found = vec![0; expected.len()];
-        self.reader.read_exact(&mut found).unwrap();
-        assert!(found == expected, "{} is not {}", found.escape_ascii(), expected.escape_ascii());
-    }
-
-    /// Everything until the server closes.
-    pub fn rest(&mut self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        let _ = self.reader.read_to_end(&mut rest);
-        rest
-    }
-}
-
-/// A command as clients send it.
-pub fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes
 }

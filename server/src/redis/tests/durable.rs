@@ -1,7 +1,18 @@
 //! WAITAOF, WAIT, SAVE, BGSAVE, LASTSAVE, and what INFO and CONFIG say of them.
 
 use super::{NOT_AN_INTEGER, Rig};
-use crate::config::{Config, Durability};
+use crate::config::{ByteSize, Config, Durability};
+use aerolith_tests::device::TestDevice;
+use std::sync::Arc;
+
+fn device() -> Arc<TestDevice> {
+    Arc::new(TestDevice::new("test", 128 << 20))
+}
+
+/// Writes go out by themselves only after a minute.
+fn slow(durability: Durability) -> Config {
+    Config { threads: 1, durability, flush_max_ms: 60_000, checkpoint_period_ms: 0, ..Config::default() }
+}
 
 #[test]
 fn waitaof_answers_when_what_was_written_is_durable() {
@@ -91,4 +102,87 @@ fn config_tells_when_a_write_is_durable() {
             ("CONFIG GET appendfsync", &format!("*2|$11|appendfsync|${size}|{word}|")),
         ]);
     }
+}
+
+#[test]
+fn waitaof_of_a_device_that_does_not_answer_ends_with_its_timeout() {
+    let device = device();
+    let mut rig = Rig::on(&device, slow(Durability::Relaxed));
+    device.hold(true);
+    rig.expect(&[
+        ("SET a 1", "+OK|"),
+        ("WAITAOF 1 0 20", "*2|:0|:0|"),
+        ("WAITAOF 0 0 0", "*2|:0|:0|"),
+        ("WAITAOF 0 1 20", "*2|:0|:0|"),
+        ("GET a", "$1|1|"),
+        ("SET b 1", "+OK|"),
+    ]);
+    // Nothing was lost of the wait: what it asked for comes true when the device answers again.
+    device.hold(false);
+    rig.expect(&[("WAITAOF 1 0 0", "*2|:1|:0|")]);
+}
+
+#[test]
+fn after_a_failed_write_writes_and_waits_are_misconf_and_reads_go_on() {
+    let device = device();
+    let mut rig = Rig::on(&device, slow(Durability::Relaxed));
+    rig.expect(&[("SET a 1", "+OK|"), ("WAITAOF 1 0 0", "*2|:1|:0|")]);
+    assert!(rig.run("INFO persistence").contains("aof_last_write_status:ok|"));
+    device.fail_writes(Some(libc::EIO));
+    // In RAM only, and nobody knows yet.
+    rig.expect(&[("SET b 1", "+OK|")]);
+    let mut is_misconf = |command: &str| {
+        let reply = rig.run(command);
+        assert!(
+            reply.starts_with("-MISCONF ") && reply.contains("test") && reply.ends_with('|'),
+            "{command}: {reply}"
+        );
+        assert_eq!(reply.matches("-MISCONF").count(), 1, "{reply}");
+    };
+    is_misconf("WAITAOF 1 0 0");
+    for command in
+        ["SET c 1", "DEL a", "INCR a", "MSET x 1 y 2", "EXPIRE a 100", "FLUSHALL", "WAITAOF 1 0 0", "SAVE"]
+    {
+        is_misconf(command);
+    }
+    // Who does not ask for the device is told what it has.
+    rig.expect(&[("WAITAOF 0 0 0", "*2|:0|:0|"), ("WAITAOF 0 1 20", "*2|:0|:0|")]);
+    rig.expect(&[
+        ("GET a", "$1|1|"),
+        ("GET b", "$1|1|"),
+        ("EXISTS a b c", ":2|"),
+        ("DBSIZE", ":2|"),
+        ("PING", "+PONG|"),
+    ]);
+    assert!(rig.run("INFO persistence").contains("aof_last_write_status:err|"));
+    assert!(rig.run("INFO aerolith").contains("failed_devices:1|"));
+}
+
+#[test]
+fn with_durability_group_the_write_itself_is_misconf() {
+    let device = device();
+    let mut rig = Rig::on(&device, slow(Durability::Group));
+    rig.expect(&[("SET a 1", "+OK|")]);
+    device.fail_writes(Some(libc::EIO));
+    let reply = rig.run("SET a 2");
+    assert!(reply.starts_with("-MISCONF "), "{reply}");
+}
+
+#[test]
+fn the_scrub_has_its_setting_and_its_figures() {
+    let device = device();
+    let mut rig = Rig::on(&device, Config { scrub_rate: ByteSize(3 << 20), ..slow(Durability::Relaxed) });
+    rig.expect(&[
+        ("CONFIG GET scrub-rate", "*2|$10|scrub-rate|$7|3145728|"),
+        ("CONFIG SET scrub-rate 3145728", "+OK|"),
+        ("SET a 1", "+OK|"),
+    ]);
+    assert!(rig.run("CONFIG SET scrub-rate 1").starts_with("-ERR CONFIG SET failed"));
+    let info = rig.run("INFO aerolith");
+    for name in
+        ["scrub_passes", "scrub_pass_blocks", "scrubbed_blocks", "scrubbed_bytes", "tombstones_removed"]
+    {
+        assert!(info.contains(&format!("|{name}:")), "{name} in {info}");
+    }
+    assert!(info.contains("|scrub_faults:0|"), "{info}");
 }
