@@ -286,6 +286,15 @@ fn parse_part<'b>(
     PartHeader::parse(block, id, salt).map_err(|fault| Unusable::Part { place, fault })
 }
 
+/// An entry of a checkpoint's body.
+#[derive(Clone, Copy)]
+struct Listed {
+    entry: Entry,
+    /// Whether it lies below the border, in a block that is still in the life that the summary lists. If not, the record is in
+    /// the tail, or was replaced.
+    counts: bool,
+}
+
 /// Merges a checkpoint's body with the tail.
 struct Merge<'a> {
     media: &'a Media<'a>,
@@ -315,8 +324,8 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// The entry of these words, if it may be one of this checkpoint's; and whether it counts.
-    fn entry(&self, words: [u64; 3]) -> Result<Option<Entry>, Unusable> {
+    /// The entry of these words, which must be one of this checkpoint's.
+    fn entry(&self, words: [u64; 3]) -> Result<Listed, Unusable> {
         let entry = Entry::from_words(words).ok_or(Unusable::Summary)?;
         let location = entry.location();
         let is_there = usize::from(location.device) < self.media.headers.len() && {
@@ -329,7 +338,7 @@ impl Merge<'_> {
             return Err(Unusable::Summary);
         }
         let (device, block, pos) = self.media.place(location);
-        Ok((pos < self.below[device][block as usize]).then_some(entry))
+        Ok(Listed { entry, counts: pos < self.below[device][block as usize] })
     }
 
     /// The system's own entries: those of the tail, and those of the checkpoint that the tail does not replace.
@@ -341,7 +350,7 @@ impl Merge<'_> {
             else {
                 continue;
             };
-            if let Ok(Some(entry)) = self.entry(*words)
+            if let Ok(Listed { entry, counts: true }) = self.entry(*words)
                 && self.tail.lock(partition).get(entry.tag()).is_none()
             {
                 system.push((partition, entry));
@@ -390,7 +399,7 @@ impl Merge<'_> {
     fn partition(
         &self,
         id: PartitionId,
-        entries: &[Entry],
+        entries: &[Listed],
         sequence: u64,
         counts: &mut Counts,
         merged: &mut Vec<Entry>,
@@ -401,19 +410,22 @@ impl Merge<'_> {
             self.sets.get(entry.set_id()).is_some_and(|set| sequence < set.truncated_below())
         };
         // An entry was written before it was copied; what was truncated before that is not in the checkpoint.
-        let of_checkpoint = |entry: &Entry, counts: &mut Counts| {
+        let of_checkpoint = |listed: &Listed, counts: &mut Counts| {
+            let Listed { entry, counts: true } = listed else { return None };
             self.settlement.judge(counts, *entry, is_below(entry, sequence.saturating_sub(1)))
         };
         for slot in tail.iter_from(None) {
-            while let Some(entry) = old.next_if(|entry| entry.tag() < slot.entry.tag()) {
-                merged.extend(of_checkpoint(entry, counts));
+            while let Some(listed) = old.next_if(|listed| listed.entry.tag() < slot.entry.tag()) {
+                merged.extend(of_checkpoint(listed, counts));
             }
-            let hidden = old.next_if(|entry| entry.tag() == slot.entry.tag());
-            let winner = hidden.map_or(slot.entry, |hidden| outlives(slot.entry, hidden));
+            // Also one that does not count, because it is in the tail too or was moved since, knows whether an older version
+            // could outlive it. The tail does not: that version lies in a block that was not read.
+            let hidden = old.next_if(|listed| listed.entry.tag() == slot.entry.tag());
+            let winner = hidden.map_or(slot.entry, |hidden| outlives(slot.entry, &hidden.entry));
             merged.extend(self.settlement.judge(counts, winner, is_below(&winner, slot.sequence)));
         }
-        for entry in old {
-            merged.extend(of_checkpoint(entry, counts));
+        for listed in old {
+            merged.extend(of_checkpoint(listed, counts));
         }
         let before = merged.len();
         let system = self
@@ -436,8 +448,8 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// Reads one partition's entries, and keeps those that count.
-    fn entries(&mut self, partition: &PartitionSummary, entries: &mut Vec<Entry>) -> Result<(), Unusable> {
+    /// Reads one partition's entries.
+    fn entries(&mut self, partition: &PartitionSummary, entries: &mut Vec<Listed>) -> Result<(), Unusable> {
         let merge = self.merge;
         let (per_part, checkpoint) = (per_part(merge.media), merge.checkpoint);
         let mut rest = partition.entry_count as usize;
@@ -456,14 +468,13 @@ impl Body<'_> {
             let payload = &block[crate::format::PART_PAYLOAD as usize..];
             let bytes = payload.get(from * size..(from + count) * size).ok_or(Unusable::Summary)?;
             for words in bytes.chunks_exact(size) {
-                if let Some(entry) = merge.entry(bytemuck::pod_read_unaligned(words))? {
-                    let set = merge.set_ids.get(usize::from(entry.set_id())).copied().flatten();
-                    entries.push(entry.with_set_id(set.ok_or(Unusable::Summary)?));
-                }
+                let Listed { entry, counts } = merge.entry(bytemuck::pod_read_unaligned(words))?;
+                let set = merge.set_ids.get(usize::from(entry.set_id())).copied().flatten();
+                entries.push(Listed { entry: entry.with_set_id(set.ok_or(Unusable::Summary)?), counts });
             }
             self.at += count;
             rest -= count;
         }
-        if entries.is_sorted_by_key(Entry::tag) { Ok(()) } else { Err(Unusable::Summary) }
+        if entries.is_sorted_by_key(|listed| listed.entry.tag()) { Ok(()) } else { Err(Unusable::Summary) }
     }
 }
