@@ -195,6 +195,11 @@ impl Rack {
         self.state().waiting.len()
     }
 
+    /// Whether a request for this waits.
+    pub fn is_pending(&self, target: Target) -> bool {
+        self.state().waiting.iter().any(|waiting| waiting.target == target)
+    }
+
     /// Carries out and answers the waiting request number `at`. False if there is none.
     pub fn complete(&self, at: usize) -> bool {
         let mut state = self.state();
@@ -299,7 +304,7 @@ impl Rack {
             return Ticket::answered(answer);
         }
         let (completer, ticket) = Ticket::pair();
-        let due_ms = state.now_ms + state.latency();
+        let due_ms = state.now_ms + state.latency(target);
         let number = state.submitted;
         state.waiting.push(Waiting { member, number, target, due_ms, mark, request, completer });
         ticket
@@ -364,11 +369,13 @@ impl State {
         Moment { media: self.media.clone(), in_flight, targets }
     }
 
-    fn latency(&mut self) -> u64 {
+    fn latency(&mut self, target: Target) -> u64 {
         if self.faults.strikes(Fault::Stuck, &mut self.rng) {
             30_000
         } else if self.faults.strikes(Fault::Slow, &mut self.rng) {
             self.rng.random_range(10..2_000)
+        } else if self.faults.lagging == Some(target) && self.rng.random_bool(0.5) {
+            self.rng.random_range(10..400)
         } else {
             self.rng.random_range(0..8)
         }

@@ -4,6 +4,7 @@
 //! crash faults and refusals: nothing that was acknowledged may be lost whatever happens. Class M themes damage the
 //! medium itself, which one node cannot repair: there the promise is that damage is seen (`damage.rs`).
 
+use super::target::Target;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
@@ -90,6 +91,8 @@ impl Theme {
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     rates: Vec<(Fault, u32)>,
+    /// Writes for this, if any, often take long, so that others overtake them.
+    pub lagging: Option<Target>,
     /// How often each was injected.
     pub injected: BTreeMap<Fault, u64>,
 }

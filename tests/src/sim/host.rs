@@ -3,6 +3,7 @@
 use super::device::{Moment, Rack, Shape};
 use super::media::Media;
 use super::oracle::Violation;
+use super::target::Target;
 use super::version::{Seen, seen_of, set_of};
 use super::workload::walk;
 use crate::World;
@@ -26,6 +27,10 @@ pub struct Plan {
     pub default_ttl_ms: u64,
     /// How often checkpoints are written without being asked for, in milliseconds; 0: never.
     pub checkpoint_ms: u64,
+    /// Writes for this, if any, are often overtaken by others.
+    pub lagging: Option<Target>,
+    /// Whether somebody sets the wall clock back now and then.
+    pub is_set_back: bool,
     /// Bytes of the read cache: none, or more than everything takes, so that chance has no say in it.
     pub read_cache_size: u64,
 }

@@ -14,6 +14,7 @@ use super::image::Examiner;
 use super::media::Media;
 use super::oracle::{Oracle, Violation};
 use super::survival::Survival;
+use super::target::Target;
 use super::workload::{Verb, Workload};
 use crate::START;
 use aerolith_engine::{Durability, Timestamp};
@@ -26,6 +27,22 @@ use std::time::Duration;
 const SLACK_MS: u64 = 300;
 /// Rounds in which everything under way must come to an end when nothing fails.
 const PATIENCE: usize = 5_000;
+
+/// What may lag behind in a life: nothing, as a rule.
+const LAGGARDS: [Option<Target>; 12] = [
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    Some(Target::Data),
+    Some(Target::MovedData),
+    Some(Target::Footer),
+    Some(Target::CheckpointBody),
+    Some(Target::CheckpointRoot),
+];
 
 /// What became of a life.
 pub struct Outcome {
@@ -65,6 +82,8 @@ struct Life {
     most_clients: usize,
     crashes: usize,
     appended: u64,
+    /// Checkpoints that this engine has written, as of the last step.
+    checkpoints: u64,
     was_killed: bool,
     hash: u64,
 }
@@ -85,7 +104,9 @@ fn plan(seed: u64, rng: &mut StdRng) -> Plan {
         durability: if rng.random_bool(0.5) { Durability::Relaxed } else { Durability::Group },
         flush_max_ms: [20, 200, 1000][rng.random_range(0..3)],
         default_ttl_ms: [0, 0, 0, 4_000][rng.random_range(0..4)],
-        checkpoint_ms: [0, 0, 100, 1_000][rng.random_range(0..4)],
+        checkpoint_ms: [0, 50, 200, 1_000][rng.random_range(0..4)],
+        lagging: LAGGARDS[rng.random_range(0..LAGGARDS.len())],
+        is_set_back: rng.random_bool(0.4),
         read_cache_size: 0,
     }
 }
@@ -112,6 +133,7 @@ impl Life {
             most_clients,
             crashes: 0,
             appended: 0,
+            checkpoints: 0,
             was_killed: false,
             hash: seed,
         }
@@ -127,7 +149,10 @@ impl Life {
 
     fn link(&mut self) -> Result<(), Violation> {
         self.host.rack.hold(true);
-        self.host.rack.with_faults(|faults| faults.set(self.theme.rates()));
+        self.host.rack.with_faults(|faults| {
+            faults.set(self.theme.rates());
+            faults.lagging = self.plan.lagging;
+        });
         let steps = match self.rng.random_range(0..6) {
             // Nothing at all: what a kill left in a cache is cut next.
             0 => self.rng.random_range(0..20),
@@ -136,7 +161,8 @@ impl Life {
         };
         for _ in 0..steps {
             self.step()?;
-            if self.rng.random_range(0..400) == 0 {
+            let rarity = self.rarity();
+            if self.rng.random_range(0..rarity) == 0 {
                 self.cut_on_paper()?;
             }
         }
@@ -153,9 +179,21 @@ impl Life {
         }
     }
 
+    /// One step in how many is followed by a cut on paper. A checkpoint comes to its end in few of them.
+    fn rarity(&mut self) -> u32 {
+        if self.host.rack.is_pending(Target::CheckpointRoot) {
+            return 20;
+        }
+        let written = self.host.store().stats().checkpoints_written;
+        if std::mem::replace(&mut self.checkpoints, written) != written {
+            return 4;
+        }
+        if self.host.rack.is_pending(Target::CheckpointBody) { 100 } else { 500 }
+    }
+
     /// Whether devices answer in their time, so that a relaxed write is durable after its time.
     fn keeps_up(&self) -> bool {
-        matches!(self.theme, Theme::Healthy | Theme::Reads)
+        matches!(self.theme, Theme::Healthy | Theme::Reads) && self.plan.lagging.is_none()
     }
 
     fn step(&mut self) -> Result<(), Violation> {
@@ -213,8 +251,8 @@ impl Life {
     fn move_wall_clock(&mut self) {
         let now = self.host.now_ms();
         let to = match self.rng.random_range(0..8) {
-            0 => self.back(now),
-            1 | 2 => now + self.rng.random_range(0..10_000),
+            0 if self.plan.is_set_back => self.back(now),
+            0..=2 => now + self.rng.random_range(0..10_000),
             _ => now + self.rng.random_range(0..600),
         };
         self.host.world.clock.set(Timestamp(to));
@@ -328,8 +366,8 @@ impl Life {
     fn next_wall(&mut self) -> u64 {
         let now = self.host.now_ms();
         match self.rng.random_range(0..10) {
-            0 => self.back(now),
-            1 => now + 30_000,
+            0 if self.plan.is_set_back => self.back(now),
+            0 | 1 => now + 30_000,
             2..=5 => now + self.rng.random_range(0..3_000),
             _ => now,
         }

@@ -133,10 +133,12 @@ impl Writing {
         }
         self.submit(core);
         let is_written = self.waiting.is_empty() && self.in_flight.is_empty();
+        let are_parts_written = is_written || planted::is(Bug::RootBeforeParts);
         let next = match self.phase {
             Phase::Copy(from) if self.waiting.len() < DEPTH => self.copy(core, from),
             Phase::Settle(number)
-                if is_written && (core.undurable_from() > number || planted::is(Bug::RootBeforeRecords)) =>
+                if are_parts_written
+                    && (core.undurable_from() > number || planted::is(Bug::RootBeforeRecords)) =>
             {
                 self.phase = Phase::Summarize;
                 Next::Now
@@ -146,7 +148,7 @@ impl Writing {
                 core.volumes.iter().for_each(|volume| volume.hasten(number));
                 Next::Within(10)
             }
-            Phase::Summary if is_written || planted::is(Bug::RootBeforeParts) => {
+            Phase::Summary if are_parts_written => {
                 self.root(core);
                 Next::Now
             }
