@@ -11,6 +11,7 @@ use aerolith_engine::planted::{Bug, plant};
 use aerolith_tests::World;
 use aerolith_tests::device::TestDevice;
 use aerolith_tests::model::Model;
+use aerolith_tests::sim::life::Class;
 use aerolith_tests::sim::run::outcome_of;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -57,7 +58,7 @@ fn hunt(bug: Bug, first_seed: u64) -> Hunt {
     }
     for seed in first_seed.. {
         plant(Some(bug));
-        let outcome = outcome_of(seed);
+        let outcome = outcome_of(Class::Crashes, seed);
         plant(None);
         // A life that ends in a panic has no count of its own.
         images += outcome.coverage.get("images").max(1);

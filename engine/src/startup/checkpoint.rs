@@ -47,11 +47,14 @@ struct Checkpoint {
 }
 
 /// The roots that all devices have, newest first, and the number that the next checkpoint gets.
-pub(super) fn roots(media: &Media<'_>) -> Result<(Vec<CheckpointRoot>, u64)> {
+pub(super) fn roots(media: &Media<'_>) -> (Vec<CheckpointRoot>, u64) {
     let mut common: Option<Vec<CheckpointRoot>> = None;
     let mut highest = 0;
     for (device, header) in media.devices.iter().zip(media.headers) {
-        let mut found = read_roots(device.as_ref())?;
+        let roots = read_roots(device.as_ref()).into_iter();
+        let readable =
+            roots.filter_map(|root| root.inspect_err(|error| tracing::error!("a root: {error}")).ok());
+        let mut found: Vec<CheckpointRoot> = readable.collect();
         found.retain(|root| root.set_uuid == header.set_uuid);
         highest = found.iter().map(|root| root.id).fold(highest, u64::max);
         common = Some(match common {
@@ -63,7 +66,7 @@ pub(super) fn roots(media: &Media<'_>) -> Result<(Vec<CheckpointRoot>, u64)> {
     common.sort_by_key(|root| std::cmp::Reverse(root.id));
     // A root that only some devices have is written over first: the whole one stays while the next is written.
     let next = common.first().map_or(highest, |root| root.id) + 1;
-    Ok((common, next))
+    (common, next)
 }
 
 /// Restores the index from `root` and the tail behind it.

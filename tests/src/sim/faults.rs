@@ -42,6 +42,16 @@ impl Fault {
     /// Those that a life of class C meets.
     pub const OF_CRASHES: [Fault; 6] =
         [Fault::ReadOnce, Fault::WriteError, Fault::FlushError, Fault::NoRoom, Fault::Slow, Fault::Stuck];
+
+    /// Those of the medium: a life of class M meets them.
+    pub const OF_MEDIA: [Fault; 6] = [
+        Fault::LostWrite,
+        Fault::Misdirected,
+        Fault::BitRot,
+        Fault::SectorRot,
+        Fault::Unreadable,
+        Fault::StaleRead,
+    ];
 }
 
 /// What may go wrong in one life.
@@ -59,6 +69,8 @@ pub enum Theme {
     Room,
     /// Requests are slow or stuck.
     Latency,
+    /// The medium damages what it holds; class M alone.
+    Media,
 }
 
 impl Theme {
@@ -83,6 +95,8 @@ impl Theme {
             Theme::Flushes => &[(Fault::FlushError, 6)],
             Theme::Room => &[(Fault::NoRoom, 300)],
             Theme::Latency => &[(Fault::Slow, 60), (Fault::Stuck, 5)],
+            // What rots, rots by itself (`Rack::strike`).
+            Theme::Media => &[(Fault::LostWrite, 4), (Fault::Misdirected, 4), (Fault::StaleRead, 20)],
         }
     }
 }
