@@ -128,6 +128,15 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// A test that has failed ends like a crash: closing would wait, maybe for a device that its test holds.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.crash();
+        }
+    }
+}
+
 /// Seeds to run: a few, or as many as the environment variable `AEROLITH_SEEDS` says, or the one in `AEROLITH_SEED`.
 pub fn seeds(few: u64) -> std::ops::Range<u64> {
     let read = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());

@@ -17,10 +17,28 @@ pub struct Verified {
     pub objects: u64,
     /// Records with a time to live.
     pub expiring: u64,
-    /// Entries that stand for deleted records.
+    /// Entries that stand for deleted records, masks among them.
     pub tombstones: u64,
     /// Bytes of the devices that entries point at.
     pub used_size: u64,
+    /// Expired records that stay as tombstones because an older version might outlive them, and their bytes.
+    pub masks: u64,
+    /// See `masks`.
+    pub masks_size: u64,
+}
+
+impl Verified {
+    /// The same accounts without masks: what every way of starting agrees on. A checkpoint has the masks that the engine
+    /// kept; a sweep makes one only where it still finds an older version.
+    pub fn without_masks(self) -> Self {
+        Verified {
+            tombstones: self.tombstones - self.masks,
+            used_size: self.used_size - self.masks_size,
+            masks: 0,
+            masks_size: 0,
+            ..self
+        }
+    }
 }
 
 impl Core {
@@ -38,6 +56,11 @@ impl Core {
             found.used_size += size;
             if is_tombstone(&entry) {
                 found.tombstones += 1;
+                // A record that was deleted has no end of its own.
+                if entry.void_time() != 0 {
+                    found.masks += 1;
+                    found.masks_size += size;
+                }
             } else if !entry.flags().contains(Flags::SYSTEM) && !self.sets.is_truncated(&entry) {
                 let expires = u64::from(entry.void_time() != 0);
                 found.objects += 1;

@@ -47,11 +47,14 @@ struct Checkpoint {
 }
 
 /// The roots that all devices have, newest first, and the number that the next checkpoint gets.
-pub(super) fn roots(media: &Media<'_>) -> Result<(Vec<CheckpointRoot>, u64)> {
+pub(super) fn roots(media: &Media<'_>) -> (Vec<CheckpointRoot>, u64) {
     let mut common: Option<Vec<CheckpointRoot>> = None;
     let mut highest = 0;
     for (device, header) in media.devices.iter().zip(media.headers) {
-        let mut found = read_roots(device.as_ref())?;
+        let roots = read_roots(device.as_ref()).into_iter();
+        let readable =
+            roots.filter_map(|root| root.inspect_err(|error| tracing::error!("a root: {error}")).ok());
+        let mut found: Vec<CheckpointRoot> = readable.collect();
         found.retain(|root| root.set_uuid == header.set_uuid);
         highest = found.iter().map(|root| root.id).fold(highest, u64::max);
         common = Some(match common {
@@ -63,7 +66,7 @@ pub(super) fn roots(media: &Media<'_>) -> Result<(Vec<CheckpointRoot>, u64)> {
     common.sort_by_key(|root| std::cmp::Reverse(root.id));
     // A root that only some devices have is written over first: the whole one stays while the next is written.
     let next = common.first().map_or(highest, |root| root.id) + 1;
-    Ok((common, next))
+    (common, next)
 }
 
 /// Restores the index from `root` and the tail behind it.
@@ -287,6 +290,15 @@ fn parse_part<'b>(
     PartHeader::parse(block, id, salt).map_err(|fault| Unusable::Part { place, fault })
 }
 
+/// An entry of a checkpoint's body.
+#[derive(Clone, Copy)]
+struct Listed {
+    entry: Entry,
+    /// Whether it lies below the border, in a block that is still in the life that the summary lists. If not, the record is in
+    /// the tail, or was replaced.
+    counts: bool,
+}
+
 /// Merges a checkpoint's body with the tail.
 struct Merge<'a> {
     media: &'a Media<'a>,
@@ -316,8 +328,8 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// The entry of these words, if it may be one of this checkpoint's; and whether it counts.
-    fn entry(&self, words: [u64; 3]) -> Result<Option<Entry>, Unusable> {
+    /// The entry of these words, which must be one of this checkpoint's.
+    fn entry(&self, words: [u64; 3]) -> Result<Listed, Unusable> {
         let entry = Entry::from_words(words).ok_or(Unusable::Summary)?;
         let location = entry.location();
         let is_there = usize::from(location.device) < self.media.headers.len() && {
@@ -330,7 +342,7 @@ impl Merge<'_> {
             return Err(Unusable::Summary);
         }
         let (device, block, pos) = self.media.place(location);
-        Ok((pos < self.below[device][block as usize]).then_some(entry))
+        Ok(Listed { entry, counts: pos < self.below[device][block as usize] })
     }
 
     /// The system's own entries: those of the tail, and those of the checkpoint that the tail does not replace.
@@ -342,7 +354,7 @@ impl Merge<'_> {
             else {
                 continue;
             };
-            if let Ok(Some(entry)) = self.entry(*words)
+            if let Ok(Listed { entry, counts: true }) = self.entry(*words)
                 && self.tail.lock(partition).get(entry.tag()).is_none()
             {
                 system.push((partition, entry));
@@ -391,7 +403,7 @@ impl Merge<'_> {
     fn partition(
         &self,
         id: PartitionId,
-        entries: &[Entry],
+        entries: &[Listed],
         sequence: u64,
         counts: &mut Counts,
         merged: &mut Vec<Entry>,
@@ -402,19 +414,22 @@ impl Merge<'_> {
             self.sets.get(entry.set_id()).is_some_and(|set| sequence < set.truncated_below())
         };
         // An entry was written before it was copied; what was truncated before that is not in the checkpoint.
-        let of_checkpoint = |entry: &Entry, counts: &mut Counts| {
+        let of_checkpoint = |listed: &Listed, counts: &mut Counts| {
+            let Listed { entry, counts: true } = listed else { return None };
             self.settlement.judge(counts, *entry, is_below(entry, sequence.saturating_sub(1)))
         };
         for slot in tail.iter_from(None) {
-            while let Some(entry) = old.next_if(|entry| entry.tag() < slot.entry.tag()) {
-                merged.extend(of_checkpoint(entry, counts));
+            while let Some(listed) = old.next_if(|listed| listed.entry.tag() < slot.entry.tag()) {
+                merged.extend(of_checkpoint(listed, counts));
             }
-            let hidden = old.next_if(|entry| entry.tag() == slot.entry.tag());
-            let winner = hidden.map_or(slot.entry, |hidden| outlives(slot.entry, hidden));
+            // Also one that does not count, because it is in the tail too or was moved since, knows whether an older version
+            // could outlive it. The tail does not: that version lies in a block that was not read.
+            let hidden = old.next_if(|listed| listed.entry.tag() == slot.entry.tag());
+            let winner = hidden.map_or(slot.entry, |hidden| outlives(slot.entry, &hidden.entry));
             merged.extend(self.settlement.judge(counts, winner, is_below(&winner, slot.sequence)));
         }
-        for entry in old {
-            merged.extend(of_checkpoint(entry, counts));
+        for listed in old {
+            merged.extend(of_checkpoint(listed, counts));
         }
         let before = merged.len();
         let system = self
@@ -437,8 +452,8 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// Reads one partition's entries, and keeps those that count.
-    fn entries(&mut self, partition: &PartitionSummary, entries: &mut Vec<Entry>) -> Result<(), Unusable> {
+    /// Reads one partition's entries.
+    fn entries(&mut self, partition: &PartitionSummary, entries: &mut Vec<Listed>) -> Result<(), Unusable> {
         let merge = self.merge;
         let (per_part, checkpoint) = (per_part(merge.media), merge.checkpoint);
         let mut rest = partition.entry_count as usize;
@@ -457,14 +472,13 @@ impl Body<'_> {
             let payload = &block[crate::format::PART_PAYLOAD as usize..];
             let bytes = payload.get(from * size..(from + count) * size).ok_or(Unusable::Summary)?;
             for words in bytes.chunks_exact(size) {
-                if let Some(entry) = merge.entry(bytemuck::pod_read_unaligned(words))? {
-                    let set = merge.set_ids.get(usize::from(entry.set_id())).copied().flatten();
-                    entries.push(entry.with_set_id(set.ok_or(Unusable::Summary)?));
-                }
+                let Listed { entry, counts } = merge.entry(bytemuck::pod_read_unaligned(words))?;
+                let set = merge.set_ids.get(usize::from(entry.set_id())).copied().flatten();
+                entries.push(Listed { entry: entry.with_set_id(set.ok_or(Unusable::Summary)?), counts });
             }
             self.at += count;
             rest -= count;
         }
-        if entries.is_sorted_by_key(Entry::tag) { Ok(()) } else { Err(Unusable::Summary) }
+        if entries.is_sorted_by_key(|listed| listed.entry.tag()) { Ok(()) } else { Err(Unusable::Summary) }
     }
 }

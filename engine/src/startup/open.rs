@@ -71,7 +71,7 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         for device in set.devices.iter().filter(|_| !planted::is(Bug::NoFlushAtStart)) {
             device.submit(Request::Flush).wait().result?;
         }
-        let (roots, next_checkpoint) = checkpoint::roots(&media)?;
+        let (roots, next_checkpoint) = checkpoint::roots(&media);
         let by_roots = roots.iter().map(|root| root.incarnation).max().unwrap_or(0);
         clock.not_before(Timestamp(roots.iter().map(|root| root.written_ms).max().unwrap_or(0)));
         let roots = if config.use_checkpoint { roots } else { Vec::new() };

@@ -88,13 +88,17 @@ impl Volume {
     }
 }
 
-/// The good roots of a device, in the order of their slots.
-pub fn read_roots(device: &dyn Device) -> Result<Vec<CheckpointRoot>, DeviceError> {
-    let size = (ROOT_SLOTS * HEADER_PAGE) as usize;
-    if device.geometry().size < ROOT_OFFSET + size as u64 {
-        return Ok(Vec::new());
-    }
-    let buffer = AlignedBuffer::zeroed(size);
-    let pages = device.submit(Request::Read { offset: ROOT_OFFSET, buffer }).wait().into_buffer()?;
-    Ok(pages.chunks(HEADER_PAGE as usize).filter_map(|page| CheckpointRoot::parse(page).ok()).collect())
+/// The good roots of a device, in the order of their slots. A slot that cannot be read is an error of its own: a cut in
+/// the write of one root must not take the other one with it.
+pub fn read_roots(device: &dyn Device) -> Vec<Result<CheckpointRoot, DeviceError>> {
+    let slots = (0..ROOT_SLOTS).map(|slot| ROOT_OFFSET + slot * HEADER_PAGE);
+    let is_there = |offset: &u64| offset + HEADER_PAGE <= device.geometry().size;
+    let read = |offset: u64| {
+        let buffer = AlignedBuffer::zeroed(HEADER_PAGE as usize);
+        match device.submit(Request::Read { offset, buffer }).wait().into_buffer() {
+            Ok(page) => CheckpointRoot::parse(&page).ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    };
+    slots.filter(is_there).filter_map(read).collect()
 }

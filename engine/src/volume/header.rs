@@ -129,7 +129,7 @@ pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderEr
                 };
             }
             // A root of a checkpoint may be all that is left of the first pages.
-            if !read_roots(device)?.is_empty() {
+            if !read_roots(device).into_iter().collect::<Result<Vec<_>, _>>()?.is_empty() {
                 return Err(HeaderError::Damaged { name, fault: Fault::Magic });
             }
             match fault {

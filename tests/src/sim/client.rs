@@ -30,7 +30,10 @@ pub enum Turn {
     /// It waits.
     Waits,
     /// It has been answered.
-    Done,
+    Done {
+        /// With word of damage.
+        is_told: bool,
+    },
 }
 
 /// What an operation may be told in this life.
@@ -40,6 +43,8 @@ pub struct Excuses {
     pub reads_fail: bool,
     /// Devices may take no more writes.
     pub writes_fail: bool,
+    /// Media damage what they hold.
+    pub is_damaged: bool,
 }
 
 fn writes(host: &Host) -> u64 {
@@ -88,12 +93,13 @@ impl Client {
             );
         }
         let Poll::Ready(result) = polled else { return Ok(Turn::Waits) };
+        let is_told = matches!(result, Err(Error::Corrupt { .. }));
         let judged = match result {
             Ok(answer) => self.answered(&answer, oracle, host, default),
             Err(error) => self.refused(&error, oracle, host, excuses),
         };
         judged.map_err(|violation| violation.within(&format!("answer to {:?}", self.op.verb)))?;
-        Ok(Turn::Done)
+        Ok(Turn::Done { is_told })
     }
 
     /// Puts what was applied into the chains.
@@ -304,6 +310,7 @@ impl Client {
             }
             Error::DeviceFailed { .. } => excuses.writes_fail,
             Error::Device(_) => excuses.reads_fail,
+            Error::Corrupt { .. } => excuses.is_damaged,
             _ => false,
         };
         if is_right {

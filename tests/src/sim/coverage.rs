@@ -1,6 +1,7 @@
 //! What a run has really met. A run over many seeds in which one of these stayed at zero has not shown what it says.
 
 use super::faults::Fault;
+use super::life::Class;
 use super::target::Target;
 use std::collections::BTreeMap;
 
@@ -31,6 +32,7 @@ pub const REQUIRED: &[&str] = &[
     "cut after a truncation, not yet durable",
     "cut while a group was pending",
     "torn writes",
+    "sectors torn to garbage",
     "versions accepted",
     "versions promised",
     "started from a checkpoint",
@@ -47,6 +49,26 @@ pub const REQUIRED: &[&str] = &[
     "live answers checked",
     "devices latched",
     "clean closes",
+    "closed and opened, same accounts",
+    "tombstones removed by scrub",
+];
+
+/// What must have happened in a run of class M of some size.
+pub const REQUIRED_OF_MEDIA: &[&str] = &[
+    "images",
+    "live answers checked",
+    "live reads that told of damage",
+    "damaged images opened",
+    "damaged images opened without a checkpoint",
+    "damaged images refused",
+    "keys hit by damage",
+    "keys hit: told",
+    "keys hit: right all the same",
+    "keys hit that nobody can know of",
+    "sets with a wrong member refused",
+    "member replaced by an older copy",
+    "member replaced by a blank one",
+    "member replaced by another's copy",
 ];
 
 impl Coverage {
@@ -100,10 +122,14 @@ impl Coverage {
         self.faults.get(&fault).copied().unwrap_or(0)
     }
 
-    /// What never happened, of what must.
-    pub fn missing(&self) -> Vec<String> {
-        let counts = REQUIRED.iter().filter(|name| self.get(name) == 0).map(|name| (*name).to_owned());
-        let faults = Fault::OF_CRASHES.iter().filter(|&&fault| self.fault(fault) == 0);
+    /// What never happened, of what must in lives of this class.
+    pub fn missing(&self, class: Class) -> Vec<String> {
+        let (counts, faults): (_, &[Fault]) = match class {
+            Class::Crashes => (REQUIRED, &Fault::OF_CRASHES),
+            Class::Media => (REQUIRED_OF_MEDIA, &Fault::OF_MEDIA),
+        };
+        let counts = counts.iter().filter(|name| self.get(name) == 0).map(|name| (*name).to_owned());
+        let faults = faults.iter().filter(|&&fault| self.fault(fault) == 0);
         counts.chain(faults.map(|fault| format!("fault {fault:?}"))).collect()
     }
 }

@@ -11,7 +11,7 @@
 //! written is not possible without `unsafe` either, but that exists: its hash is compared.
 
 use super::faults::{Fault, Faults};
-use super::media::{Loose, Media, Torn};
+use super::media::{Loose, Media, SECTOR, Torn};
 use super::survival::Survival;
 use super::target::{Target, Targets};
 use aerolith_engine::device::{
@@ -19,6 +19,7 @@ use aerolith_engine::device::{
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +73,16 @@ pub struct Moment {
     pub targets: Vec<Target>,
 }
 
+/// A set whose media have been damaged.
+pub struct Damaged {
+    /// What the devices should hold.
+    pub right: Vec<Media>,
+    /// What they do hold.
+    pub media: Vec<Media>,
+    /// What has struck which sector of which device last.
+    pub struck: BTreeMap<(usize, usize), Fault>,
+}
+
 struct State {
     shape: Shape,
     media: Vec<Media>,
@@ -88,6 +99,10 @@ struct State {
     watched: Option<(u64, Option<Moment>)>,
     /// A running hash over everything that happened.
     events: u64,
+    /// What each device would hold if it carried every write out and nothing rotted; only where media are damaged.
+    right: Option<Vec<Media>>,
+    /// Which fault has struck a sector last.
+    struck: BTreeMap<(usize, usize), Fault>,
     /// What a device held before its last writes, for stale reads: offset and bytes.
     before: Vec<Option<(u64, Vec<u8>)>>,
 }
@@ -137,6 +152,8 @@ impl Rack {
             shape: shape.clone(),
             targets: vec![Targets::new((shape.size / shape.block_size) as u64); count],
             before: vec![None; count],
+            right: None,
+            struck: BTreeMap::new(),
             media,
             waiting: Vec::new(),
             faults: Faults::default(),
@@ -195,6 +212,11 @@ impl Rack {
         self.state().waiting.len()
     }
 
+    /// Whether a request for this waits.
+    pub fn is_pending(&self, target: Target) -> bool {
+        self.state().waiting.iter().any(|waiting| waiting.target == target)
+    }
+
     /// Carries out and answers the waiting request number `at`. False if there is none.
     pub fn complete(&self, at: usize) -> bool {
         let mut state = self.state();
@@ -240,6 +262,43 @@ impl Rack {
         for media in &mut state.media {
             media.write_back(percent, &mut state.rng);
         }
+    }
+
+    /// From now on remembers what the devices should hold, beside what they do.
+    pub fn remember_right(&self) {
+        let state = &mut *self.state();
+        state.right = Some(state.media.clone());
+    }
+
+    /// What the devices should hold, everything written back; what they do hold; and what has struck which sector.
+    pub fn damaged(&self) -> Damaged {
+        let state = self.state();
+        let settled = |media: &[Media]| {
+            let mut media = media.to_vec();
+            media.iter_mut().for_each(Media::settle_all);
+            media
+        };
+        let right = settled(state.right.as_deref().unwrap_or(&state.media));
+        Damaged { right, media: settled(&state.media), struck: state.struck.clone() }
+    }
+
+    /// A sector that holds something is damaged where it lies.
+    pub fn strike(&self, fault: Fault) {
+        let state = &mut *self.state();
+        let member = state.rng.random_range(0..state.media.len());
+        let sectors = state.shape.size / SECTOR;
+        let is_blank =
+            |media: &Media, sector: usize| media.bytes()[sector * SECTOR..][..SECTOR].iter().all(|&b| b == 0);
+        let mut sector = state.rng.random_range(0..sectors);
+        for _ in 0..20 {
+            if !is_blank(&state.media[member], sector) {
+                break;
+            }
+            sector = state.rng.random_range(0..sectors);
+        }
+        state.media[member].strike(sector, fault, &mut state.rng);
+        state.struck.insert((member, sector), fault);
+        state.faults.note(fault);
     }
 
     /// The set as it is now.
@@ -299,7 +358,7 @@ impl Rack {
             return Ticket::answered(answer);
         }
         let (completer, ticket) = Ticket::pair();
-        let due_ms = state.now_ms + state.latency();
+        let due_ms = state.now_ms + state.latency(target);
         let number = state.submitted;
         state.waiting.push(Waiting { member, number, target, due_ms, mark, request, completer });
         ticket
@@ -364,11 +423,13 @@ impl State {
         Moment { media: self.media.clone(), in_flight, targets }
     }
 
-    fn latency(&mut self) -> u64 {
+    fn latency(&mut self, target: Target) -> u64 {
         if self.faults.strikes(Fault::Stuck, &mut self.rng) {
             30_000
         } else if self.faults.strikes(Fault::Slow, &mut self.rng) {
             self.rng.random_range(10..2_000)
+        } else if self.faults.lagging == Some(target) && self.rng.random_bool(0.5) {
+            self.rng.random_range(10..400)
         } else {
             self.rng.random_range(0..8)
         }
@@ -404,10 +465,7 @@ impl State {
                     let part = match self.rng.random_range(0..3) {
                         0 => 0,
                         1 => range.len(),
-                        _ => {
-                            self.rng.random_range(0..=range.len() / super::media::SECTOR)
-                                * super::media::SECTOR
-                        }
+                        _ => self.rng.random_range(0..=range.len() / SECTOR) * SECTOR,
                     };
                     let durable = self.rng.random_bool(0.5);
                     let content = &data[range.start..range.start + part];
@@ -422,6 +480,9 @@ impl State {
                     return error;
                 }
                 self.media[member].flush(mark);
+                if let Some(right) = &mut self.right {
+                    right[member].settle_all();
+                }
             }
         }
         Ok(())
@@ -431,17 +492,35 @@ impl State {
     fn write(
         &mut self,
         member: usize,
-        offset: u64,
+        mut offset: u64,
         data: &Arc<AlignedBuffer>,
         range: Range<usize>,
         durable: bool,
     ) {
         let content = &data[range];
+        if let Some(right) = &mut self.right {
+            right[member].write(offset as usize, content, durable);
+        }
+        let count = content.len() / SECTOR;
+        if self.faults.strikes(Fault::LostWrite, &mut self.rng) {
+            self.note_struck(member, offset as usize / SECTOR, count, Fault::LostWrite);
+            return;
+        }
+        if self.faults.strikes(Fault::Misdirected, &mut self.rng) {
+            self.note_struck(member, offset as usize / SECTOR, count, Fault::Misdirected);
+            let places = (self.shape.size - content.len()) / SECTOR;
+            offset = (self.rng.random_range(0..=places) * SECTOR) as u64;
+            self.note_struck(member, offset as usize / SECTOR, count, Fault::Misdirected);
+        }
         let media = &mut self.media[member];
         let mut old = vec![0; content.len()];
         media.read(offset as usize, &mut old);
         self.before[member] = Some((offset, old));
         media.write(offset as usize, content, durable);
+    }
+
+    fn note_struck(&mut self, member: usize, first: usize, count: usize, fault: Fault) {
+        self.struck.extend((first..first + count).map(|sector| ((member, sector), fault)));
     }
 
     /// A read gives what was there before the last write.

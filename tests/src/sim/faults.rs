@@ -4,6 +4,7 @@
 //! crash faults and refusals: nothing that was acknowledged may be lost whatever happens. Class M themes damage the
 //! medium itself, which one node cannot repair: there the promise is that damage is seen (`damage.rs`).
 
+use super::target::Target;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::collections::BTreeMap;
@@ -41,6 +42,16 @@ impl Fault {
     /// Those that a life of class C meets.
     pub const OF_CRASHES: [Fault; 6] =
         [Fault::ReadOnce, Fault::WriteError, Fault::FlushError, Fault::NoRoom, Fault::Slow, Fault::Stuck];
+
+    /// Those of the medium: a life of class M meets them.
+    pub const OF_MEDIA: [Fault; 6] = [
+        Fault::LostWrite,
+        Fault::Misdirected,
+        Fault::BitRot,
+        Fault::SectorRot,
+        Fault::Unreadable,
+        Fault::StaleRead,
+    ];
 }
 
 /// What may go wrong in one life.
@@ -58,6 +69,8 @@ pub enum Theme {
     Room,
     /// Requests are slow or stuck.
     Latency,
+    /// The medium damages what it holds; class M alone.
+    Media,
 }
 
 impl Theme {
@@ -82,6 +95,8 @@ impl Theme {
             Theme::Flushes => &[(Fault::FlushError, 6)],
             Theme::Room => &[(Fault::NoRoom, 300)],
             Theme::Latency => &[(Fault::Slow, 60), (Fault::Stuck, 5)],
+            // What rots, rots by itself (`Rack::strike`).
+            Theme::Media => &[(Fault::LostWrite, 4), (Fault::Misdirected, 4), (Fault::StaleRead, 20)],
         }
     }
 }
@@ -90,6 +105,8 @@ impl Theme {
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     rates: Vec<(Fault, u32)>,
+    /// Writes for this, if any, often take long, so that others overtake them.
+    pub lagging: Option<Target>,
     /// How often each was injected.
     pub injected: BTreeMap<Fault, u64>,
 }

@@ -3,10 +3,13 @@
 use super::device::{Moment, Rack, Shape};
 use super::media::Media;
 use super::oracle::Violation;
+use super::target::Target;
 use super::version::{Seen, seen_of, set_of};
 use super::workload::walk;
 use crate::World;
-use aerolith_engine::{AsyncNamespace, Clock, Durability, Error, NamespaceConfig, Recovery, Timestamp};
+use aerolith_engine::{
+    AsyncNamespace, Clock, Durability, Error, NamespaceConfig, Recovery, Timestamp, Verified,
+};
 use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -26,6 +29,12 @@ pub struct Plan {
     pub default_ttl_ms: u64,
     /// How often checkpoints are written without being asked for, in milliseconds; 0: never.
     pub checkpoint_ms: u64,
+    /// Bytes a second that the scrub reads; 0: no scrub.
+    pub scrub_rate: u64,
+    /// Writes for this, if any, are often overtaken by others.
+    pub lagging: Option<Target>,
+    /// Whether somebody sets the wall clock back now and then.
+    pub is_set_back: bool,
     /// Bytes of the read cache: none, or more than everything takes, so that chance has no say in it.
     pub read_cache_size: u64,
 }
@@ -77,6 +86,7 @@ impl Host {
         world.config.default_ttl =
             (plan.default_ttl_ms > 0).then(|| Duration::from_millis(plan.default_ttl_ms));
         world.config.read_cache_size = plan.read_cache_size;
+        world.config.scrub_rate = plan.scrub_rate;
         world.config.checkpoint_period =
             (plan.checkpoint_ms > 0).then(|| Duration::from_millis(plan.checkpoint_ms));
         change(&mut world.config);
@@ -178,6 +188,12 @@ impl Host {
                 Err(Violation::new(8, "SCAN", format!("the scan misses key {key}, get says {seen:?}")))
             }
         }
+    }
+
+    /// The books, counted afresh, as every way of starting must find them.
+    pub fn accounts(&self) -> Result<Verified, Violation> {
+        let verified = self.store().verify().map_err(|wrong| Violation::new(8, "BOOKS", wrong))?;
+        Ok(verified.without_masks())
     }
 
     /// Counts the books afresh (R8).

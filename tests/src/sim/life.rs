@@ -14,6 +14,7 @@ use super::image::Examiner;
 use super::media::Media;
 use super::oracle::{Oracle, Violation};
 use super::survival::Survival;
+use super::target::Target;
 use super::workload::{Verb, Workload};
 use crate::START;
 use aerolith_engine::{Durability, Timestamp};
@@ -24,8 +25,26 @@ use std::time::Duration;
 /// How far behind `flush_max` an accepted write may be on devices that keep up, in milliseconds: a tick, a commit
 /// before it, and the device's own time.
 const SLACK_MS: u64 = 300;
+/// Of a hundred cuts so many leave a sector in flight as garbage or unreadable.
+const SHEAR_PERCENT: u32 = 3;
 /// Rounds in which everything under way must come to an end when nothing fails.
 const PATIENCE: usize = 5_000;
+
+/// What may lag behind in a life: nothing, as a rule.
+const LAGGARDS: [Option<Target>; 12] = [
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    None,
+    Some(Target::Data),
+    Some(Target::MovedData),
+    Some(Target::Footer),
+    Some(Target::CheckpointBody),
+    Some(Target::CheckpointRoot),
+];
 
 /// What became of a life.
 pub struct Outcome {
@@ -37,10 +56,22 @@ pub struct Outcome {
     pub violation: Option<Violation>,
 }
 
+/// Which faults a life meets, and so what is owed to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Crashes, and devices that say that they fail: nothing acknowledged may be lost.
+    Crashes,
+    /// Media that damage what they hold (`damaged_life.rs`): all damage must be seen.
+    Media,
+}
+
 /// Lives the life of a seed.
-pub fn live(seed: u64) -> Outcome {
-    let mut life = Life::new(seed);
-    let violation = life.run().err();
+pub fn live(class: Class, seed: u64) -> Outcome {
+    let mut life = Life::new(class, seed);
+    let violation = match class {
+        Class::Crashes => life.run().err(),
+        Class::Media => life.run_damaged().err(),
+    };
     life.clients.clear();
     life.coverage.add("lives", 1);
     life.coverage.add("versions accepted", life.oracle.accepted);
@@ -51,26 +82,30 @@ pub fn live(seed: u64) -> Outcome {
     Outcome { coverage: life.coverage, hash, violation }
 }
 
-struct Life {
-    plan: Plan,
+pub(super) struct Life {
+    class: Class,
+    pub(super) plan: Plan,
     theme: Theme,
     workload: Workload,
-    keys: Vec<u32>,
-    oracle: Oracle,
-    coverage: Coverage,
-    rng: StdRng,
+    pub(super) keys: Vec<u32>,
+    pub(super) oracle: Oracle,
+    pub(super) coverage: Coverage,
+    pub(super) rng: StdRng,
     // Before the host: they hold on to its engine.
-    clients: Vec<Client>,
-    host: Host,
+    pub(super) clients: Vec<Client>,
+    pub(super) host: Host,
     most_clients: usize,
     crashes: usize,
     appended: u64,
+    /// Checkpoints that this engine has written, as of the last step.
+    checkpoints: u64,
     was_killed: bool,
     hash: u64,
 }
 
-fn plan(seed: u64, rng: &mut StdRng) -> Plan {
+fn plan(class: Class, seed: u64, rng: &mut StdRng) -> Plan {
     let block_size = if rng.random_bool(0.75) { 16 << 10 } else { 32 << 10 };
+    let is_of_crashes = class == Class::Crashes;
     let blocks = rng.random_range(14..=28);
     let shape = Shape {
         count: rng.random_range(1..=2),
@@ -85,21 +120,27 @@ fn plan(seed: u64, rng: &mut StdRng) -> Plan {
         durability: if rng.random_bool(0.5) { Durability::Relaxed } else { Durability::Group },
         flush_max_ms: [20, 200, 1000][rng.random_range(0..3)],
         default_ttl_ms: [0, 0, 0, 4_000][rng.random_range(0..4)],
-        checkpoint_ms: [0, 0, 100, 1_000][rng.random_range(0..4)],
+        checkpoint_ms: [0, 50, 200, 1_000][rng.random_range(0..4)],
+        // A device of this size is read in a tenth of a second. Where media lie, what the scrub removes is not what it should.
+        scrub_rate: if is_of_crashes && rng.random_bool(0.4) { 8 << 20 } else { 0 },
+        lagging: LAGGARDS[rng.random_range(0..LAGGARDS.len())].filter(|_| is_of_crashes),
+        is_set_back: is_of_crashes && rng.random_bool(0.4),
         read_cache_size: 0,
     }
 }
 
 impl Life {
-    fn new(seed: u64) -> Self {
+    fn new(class: Class, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let plan = plan(seed, &mut rng);
+        let plan = plan(class, seed, &mut rng);
         let workload = Workload::new(seed, &mut rng);
         let host =
             Host::open(&plan, Rack::new(&plan.shape, rng.random()), START).expect("blank devices open");
         let keys = workload.all_keys().collect();
-        let (theme, most_clients) = (Theme::draw(&mut rng), rng.random_range(1..=24));
+        let theme = if class == Class::Media { Theme::Media } else { Theme::draw(&mut rng) };
+        let most_clients = rng.random_range(1..=24);
         Life {
+            class,
             plan,
             theme,
             workload,
@@ -112,6 +153,7 @@ impl Life {
             most_clients,
             crashes: 0,
             appended: 0,
+            checkpoints: 0,
             was_killed: false,
             hash: seed,
         }
@@ -127,7 +169,10 @@ impl Life {
 
     fn link(&mut self) -> Result<(), Violation> {
         self.host.rack.hold(true);
-        self.host.rack.with_faults(|faults| faults.set(self.theme.rates()));
+        self.host.rack.with_faults(|faults| {
+            faults.set(self.theme.rates());
+            faults.lagging = self.plan.lagging;
+        });
         let steps = match self.rng.random_range(0..6) {
             // Nothing at all: what a kill left in a cache is cut next.
             0 => self.rng.random_range(0..20),
@@ -136,7 +181,8 @@ impl Life {
         };
         for _ in 0..steps {
             self.step()?;
-            if self.rng.random_range(0..400) == 0 {
+            let rarity = self.rarity();
+            if self.rng.random_range(0..rarity) == 0 {
                 self.cut_on_paper()?;
             }
         }
@@ -153,12 +199,24 @@ impl Life {
         }
     }
 
-    /// Whether devices answer in their time, so that a relaxed write is durable after its time.
-    fn keeps_up(&self) -> bool {
-        matches!(self.theme, Theme::Healthy | Theme::Reads)
+    /// One step in how many is followed by a cut on paper. A checkpoint comes to its end in few of them.
+    fn rarity(&mut self) -> u32 {
+        if self.host.rack.is_pending(Target::CheckpointRoot) {
+            return 20;
+        }
+        let written = self.host.store().stats().checkpoints_written;
+        if std::mem::replace(&mut self.checkpoints, written) != written {
+            return 4;
+        }
+        if self.host.rack.is_pending(Target::CheckpointBody) { 100 } else { 500 }
     }
 
-    fn step(&mut self) -> Result<(), Violation> {
+    /// Whether devices answer in their time, so that a relaxed write is durable after its time.
+    fn keeps_up(&self) -> bool {
+        matches!(self.theme, Theme::Healthy | Theme::Reads | Theme::Media) && self.plan.lagging.is_none()
+    }
+
+    pub(super) fn step(&mut self) -> Result<(), Violation> {
         match self.rng.random_range(0..100) {
             0..=29 if self.clients.len() < self.most_clients => self.begin(),
             0..=54 if !self.clients.is_empty() => {
@@ -187,19 +245,24 @@ impl Life {
 
     fn poll(&mut self, at: usize) -> Result<(), Violation> {
         let has_latched = self.host.has_latched();
-        let excuses = Excuses { reads_fail: self.theme == Theme::Reads, writes_fail: has_latched };
+        let is_damaged = self.class == Class::Media;
+        let reads_fail = self.theme == Theme::Reads || is_damaged;
+        let excuses = Excuses { reads_fail, writes_fail: has_latched, is_damaged };
         let turn = self.clients[at].poll(&mut self.oracle, &self.host, excuses, self.plan.durability)?;
-        if let Turn::Done = turn {
+        if let Turn::Done { is_told } = turn {
             self.clients.swap_remove(at);
             self.coverage.add("live answers checked", 1);
+            self.coverage.add("live reads that told of damage", u64::from(is_told));
         }
         Ok(())
     }
 
     fn step_job(&mut self) {
         let engine = self.host.world.engine();
-        let count = engine.job_count();
-        engine.step_job(self.rng.random_range(0..count));
+        let at = self.rng.random_range(0..engine.job_count());
+        // A pass of the scrub takes hundreds of steps, so a job may get many in a row.
+        let most = if self.rng.random_range(0..4) == 0 { self.rng.random_range(1..=64) } else { 1 };
+        let _ = (0..most).take_while(|_| engine.step_job(at)).count();
     }
 
     /// Time goes on: the device answers what is due, and the flush job gets its turn.
@@ -213,8 +276,8 @@ impl Life {
     fn move_wall_clock(&mut self) {
         let now = self.host.now_ms();
         let to = match self.rng.random_range(0..8) {
-            0 => self.back(now),
-            1 | 2 => now + self.rng.random_range(0..10_000),
+            0 if self.plan.is_set_back => self.back(now),
+            0..=2 => now + self.rng.random_range(0..10_000),
             _ => now + self.rng.random_range(0..600),
         };
         self.host.world.clock.set(Timestamp(to));
@@ -251,7 +314,7 @@ impl Life {
     }
 
     /// What healthy devices owe by now.
-    fn settle_promises(&mut self) {
+    pub(super) fn settle_promises(&mut self) {
         if self.keeps_up() && !self.host.has_latched() {
             let until = self.host.mono_ms().checked_sub(self.plan.flush_max_ms + SLACK_MS);
             if let Some(until) = until {
@@ -304,9 +367,11 @@ impl Life {
 
     /// What a cut at this moment leaves.
     fn torn(&mut self, moment: &Moment) -> Vec<Media> {
-        // Sectors in flight are old or new, never unreadable: what a start makes of those is not part of class C yet.
-        let (media, torn) = moment.cut(Survival::draw(&mut self.rng), false, &mut self.rng);
+        // Now and then one sector in flight is neither old nor new: garbage, or unreadable.
+        let shear = self.rng.random_range(0..100) < SHEAR_PERCENT;
+        let (media, torn) = moment.cut(Survival::draw(&mut self.rng), shear, &mut self.rng);
         self.coverage.add("torn writes", torn.writes as u64);
+        self.coverage.add("sectors torn to garbage", torn.sectors as u64);
         media
     }
 
@@ -328,12 +393,12 @@ impl Life {
     fn next_wall(&mut self) -> u64 {
         let now = self.host.now_ms();
         match self.rng.random_range(0..10) {
-            0 => {
+            0 if self.plan.is_set_back => {
                 // Nothing on the devices need speak of the last moments.
                 self.oracle.lapse(now);
                 self.back(now)
             }
-            1 => now + 30_000,
+            0 | 1 => now + 30_000,
             2..=5 => now + self.rng.random_range(0..3_000),
             _ => now,
         }
@@ -374,7 +439,18 @@ impl Life {
     }
 
     fn count_host(&mut self) {
+        self.count_removed();
         self.coverage.add("devices latched", u64::from(self.host.has_latched()));
+        self.count_closed();
+    }
+
+    fn count_removed(&mut self) {
+        let removed = self.host.store().stats().counters.tombstones_removed;
+        self.coverage.add("tombstones removed by scrub", removed);
+    }
+
+    /// What can be counted of a host whose engine has been closed.
+    pub(super) fn count_closed(&mut self) {
         let faults = self.host.rack.with_faults(|faults| std::mem::take(&mut faults.injected));
         self.coverage.add_faults(&faults);
         self.hash = mix(self.hash, &self.host.rack.event_hash().to_le_bytes());
@@ -382,6 +458,7 @@ impl Life {
 
     /// A clean end: everything accepted is durable, whatever was asked for.
     fn close(&mut self) -> Result<(), Violation> {
+        self.count_removed();
         self.host.rack.with_faults(|faults| faults.set(&[]));
         self.host.rack.hold(false);
         let now = self.host.now_ms();
@@ -400,12 +477,26 @@ impl Life {
         let checked = self.check(media, now, &mut oracle, 0);
         self.oracle = oracle;
         self.host = checked?;
-        Ok(())
+        self.reopen()
     }
 
-    fn count_closed(&mut self) {
-        let faults = self.host.rack.with_faults(|faults| std::mem::take(&mut faults.injected));
-        self.coverage.add_faults(&faults);
-        self.hash = mix(self.hash, &self.host.rack.event_hash().to_le_bytes());
+    /// R9: nothing happens between a start and a clean close, so the next start finds the same, and the same accounts.
+    fn reopen(&mut self) -> Result<(), Violation> {
+        let seen = self.host.observe(self.keys.iter().copied())?;
+        let accounts = self.host.accounts()?;
+        let close = self.host.world.try_close();
+        close.map_err(|error| Violation::new(11, "CLOSE", format!("an idle close fails: {error}")))?;
+        let (media, now) = (self.host.settled(), Timestamp(self.host.now_ms()));
+        let again = Host::of_image(&self.plan, media, now, self.rng.random());
+        self.host = again
+            .map_err(|error| Violation::new(2, "NOT OPENED", format!("after a clean close: {error}")))?;
+        let then = self.host.observe(self.keys.iter().copied())?;
+        let found = self.host.accounts()?;
+        if seen != then || accounts != found {
+            let story = format!("before a clean close {accounts:?}, after it {found:?}; {seen:?}; {then:?}");
+            return Err(Violation::new(9, "NOT THE SAME", story));
+        }
+        self.coverage.add("closed and opened, same accounts", 1);
+        Ok(())
     }
 }

@@ -8,10 +8,11 @@
 //!
 //! Nothing here knows requests or tickets: `device.rs` decides when something happens, this file what it does.
 
+use super::faults::Fault;
 use super::survival::{Survival, Uncertain};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a power cut takes or leaves as one, in bytes.
@@ -261,6 +262,28 @@ impl Media {
                 // Executed, but the process died before the flush that a durable write ends with.
                 _ => self.write(loose.offset, &loose.content, false),
             }
+        }
+    }
+
+    /// The sectors that do not hold what they should: `right` is a device that carried every write out.
+    pub fn damage(&self, right: &Media) -> BTreeSet<usize> {
+        let wrong = self.bytes.chunks(SECTOR).zip(right.bytes.chunks(SECTOR)).enumerate();
+        let wrong = wrong.filter(|(_, (is, should))| is != should).map(|(sector, _)| sector);
+        wrong.chain(self.poison.keys().copied()).collect()
+    }
+
+    /// Damages a sector.
+    pub fn strike(&mut self, sector: usize, fault: Fault, rng: &mut StdRng) {
+        let bytes = &mut self.bytes[sector * SECTOR..][..SECTOR];
+        match fault {
+            Fault::BitRot => {
+                for _ in 0..rng.random_range(1..=8) {
+                    bytes[rng.random_range(0..SECTOR)] ^= 1 << rng.random_range(0..8);
+                }
+            }
+            Fault::SectorRot => rng.fill(bytes),
+            Fault::Unreadable => self.poison(sector, Poison::Unreadable),
+            _ => unreachable!("{fault:?} is not a fault of a sector that lies there"),
         }
     }
 

@@ -4,6 +4,7 @@
 //! run.rs       many lives on all cores, and what they add up to
 //! image.rs     one image opened in every way and held against the oracle
 //! life.rs      runs, cuts, kills and recoveries in a chain: the one who draws
+//! damaged_life.rs  runs on media that damage what they hold   damage.rs  what that may lead to
 //! host.rs      an engine on a rack, opened, read out whole, dropped
 //! client.rs    operations under way, and what the oracle learns of them
 //! workload.rs  what clients ask          version.rs  what a key was, and bytes that name themselves
@@ -19,6 +20,8 @@
 
 pub mod client;
 pub mod coverage;
+pub mod damage;
+mod damaged_life;
 pub mod device;
 pub mod faults;
 pub mod host;

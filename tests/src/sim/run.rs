@@ -1,7 +1,7 @@
 //! Many lives on all cores, and what they add up to.
 
 use super::coverage::Coverage;
-use super::life::{Outcome, live};
+use super::life::{Class, Outcome, live};
 use super::oracle::Violation;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 /// What a run is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Order {
+    /// What the lives meet.
+    pub class: Class,
     /// The first seed.
     pub first_seed: u64,
     /// No further seed is begun once so many images have been checked.
@@ -32,8 +34,8 @@ pub struct Totals {
 }
 
 /// Lives a seed's life; a panic is a violation too.
-pub fn outcome_of(seed: u64) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| live(seed))).unwrap_or_else(|panic| {
+pub fn outcome_of(class: Class, seed: u64) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| live(class, seed))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of another kind");
         let violation = Violation::new(11, "PANIC", text);
@@ -52,7 +54,7 @@ pub fn run(order: Order, tell: impl Fn(u64, &Violation) + Sync) -> Totals {
                 break;
             }
             let seed = order.first_seed + at;
-            let outcome = outcome_of(seed);
+            let outcome = outcome_of(order.class, seed);
             images.fetch_add(outcome.coverage.get("images"), Ordering::Relaxed);
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
             totals.seeds += 1;
