@@ -27,7 +27,7 @@ pub enum Kind {
     Misplaced,
     /// A block's footer.
     Footer,
-    /// A footer's entry that says something else than its record, or a record that no entry names.
+    /// A footer's entry that says something else than its record.
     Entry,
     /// A record.
     Record,
