@@ -276,8 +276,8 @@ impl Block<'_> {
         });
         let listed: HashSet<u32> = listed_versions(footer).map(|version| version.pos).collect();
         for (pos, digest, sequence) in records.iter().filter(|(pos, ..)| !listed.contains(pos)) {
-            let why = "a whole record that the footer does not list".to_owned();
-            let fault = self.finding(Kind::Entry, *pos, why);
+            let why = "it does not list the whole record here: a start will not find it".to_owned();
+            let fault = self.finding(Kind::Footer, *pos, why);
             let (digest, sequence) = (Some(named(digest)), Some(*sequence));
             self.out.faults.push(Finding { digest, sequence, ..fault });
         }

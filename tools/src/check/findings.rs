@@ -27,7 +27,7 @@ pub enum Kind {
     Misplaced,
     /// A block's footer.
     Footer,
-    /// A footer's entry that says something else than its record, or a record that no entry names.
+    /// A footer's entry that says something else than its record.
     Entry,
     /// A record.
     Record,
@@ -263,6 +263,7 @@ impl Findings {
             self.by_kind().iter().map(|(kind, count)| format!("{count} {}", kind.name())).collect();
         match (self.faults.len(), self.not_checked.len()) {
             (0, 0) => put(&mut out, format_args!("clean")),
+            (0, _) if self.devices.is_empty() => put(&mut out, format_args!("nothing was checked")),
             (0, _) => put(&mut out, format_args!("no faults in what could be checked")),
             (count, _) => put(&mut out, format_args!("faults      {count}: {}", kinds.join(", "))),
         }

@@ -6,7 +6,8 @@
 use super::findings::{Finding, Findings, Kind};
 use super::{check, devices};
 use aerolith_engine::device::Device;
-use aerolith_engine::format::CheckpointRoot;
+use aerolith_engine::format::{CheckpointRoot, DeviceHeader, Footer};
+use aerolith_engine::volume::{BlockId, BlockPlace, Seen};
 use aerolith_engine::{Durability, Error, Key, Ttl, Value, WritePolicy};
 use aerolith_tests::device::{Survival, TestDevice};
 use aerolith_tests::{World, seeds};
@@ -114,6 +115,34 @@ fn an_unreadable_sector_is_told_and_everything_behind_it_is_read() {
         of_kind(&found, Kind::Record).iter().any(|fault| fault.block == Some(last as u32))
             || !found.notes.is_empty()
     );
+}
+
+#[test]
+fn a_footer_that_contradicts_its_records_is_told_entry_by_entry() {
+    let device = closed(false);
+    let block = (1..BLOCKS).rev().find(|block| is_log(&device, *block)).unwrap();
+    // No damage does that, for the footer proves itself: a mistake of whoever wrote it.
+    let (changed, left_out) = device.with_state(|bytes| {
+        let header = DeviceHeader::parse(bytes).unwrap();
+        let place = BlockPlace::new(&header, BlockId(block as u32));
+        let bytes = &mut bytes[block * BLOCK..][..BLOCK];
+        let Seen::Life(life) = place.life(bytes, bytes) else { panic!("no life") };
+        let Footer { trailer, mut entries, set_names } = place.footer(life.epoch, bytes).unwrap();
+        let left_out = entries.remove(1);
+        entries[0].generation += 1;
+        let names: Vec<Box<str>> = set_names.into_iter().map(String::into_boxed_str).collect();
+        let (salt, end) = (place.salt(life.epoch), trailer.data_end);
+        Footer::encode_into(bytes, salt, life.epoch, end, trailer.sealed_epoch, &entries, &names);
+        (entries[0], left_out)
+    });
+    let found = run(&device);
+    assert_eq!(found.exit_code(), 1);
+    let [entry] = of_kind(&found, Kind::Entry)[..] else { panic!("{}", found.text()) };
+    assert_eq!((entry.sequence, entry.position), (Some(changed.sequence), Some(changed.position * 16)));
+    assert!(entry.why.contains(&format!("the footer says {}", changed.generation)), "{entry:?}");
+    let [footer] = of_kind(&found, Kind::Footer)[..] else { panic!("{}", found.text()) };
+    assert_eq!((footer.sequence, footer.position), (Some(left_out.sequence), Some(left_out.position * 16)));
+    assert_eq!(found.faults.len(), 2, "{}", found.text());
 }
 
 /// Whether a block has a header of a log.

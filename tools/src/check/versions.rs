@@ -71,6 +71,11 @@ pub fn settle(
                 (fault.kind, fault.meaning) = (Kind::Stale, Some(meaning));
                 found.notes.push(fault);
             }
+            Some(Standing::Current(_)) if fault.kind == Kind::Entry => {
+                let why = "the newest version listed: a start goes by the footer, a read by the record";
+                fault.meaning = Some(why.to_owned());
+                found.faults.push(fault);
+            }
             Some(Standing::Current(meaning)) => {
                 fault.meaning = Some(meaning);
                 found.faults.push(fault);
