@@ -62,6 +62,7 @@ impl Life {
         // What is on its way arrives; then the process is killed, or closes.
         let is_closed = self.rng.random_bool(0.3);
         self.host.rack.hold(false);
+        let now = self.host.now_ms();
         if is_closed {
             // A close may find a device damaged, and say so; what it acknowledged before is durable all the same.
             let _ = self.host.world.try_close();
@@ -71,7 +72,6 @@ impl Life {
             self.host.rack.strike(ROT[self.rng.random_range(0..3)]);
         }
         let damaged = self.host.rack.damaged();
-        let now = self.host.now_ms();
         self.count_closed();
         self.refuse_wrong_members(older, &damaged.right, now)?;
         let right = damaged.right.clone();
@@ -85,7 +85,7 @@ impl Life {
         let healthy = healthy
             .map_err(|error| Violation::new(2, "NOT OPENED", format!("undamaged devices: {error}")))?;
         let right = healthy.observe(self.keys.iter().copied())?;
-        self.oracle.recover(&right.seen, now)?;
+        self.oracle.recover(&right.seen, healthy.now_ms())?;
         self.coverage.add("images", 1);
         let books = Books::of(&self.plan.shape, &damaged);
         if books.is_damaged() {

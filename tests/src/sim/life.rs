@@ -484,9 +484,10 @@ impl Life {
     fn reopen(&mut self) -> Result<(), Violation> {
         let seen = self.host.observe(self.keys.iter().copied())?;
         let accounts = self.host.accounts()?;
+        let now = Timestamp(self.host.now_ms());
         let close = self.host.world.try_close();
         close.map_err(|error| Violation::new(11, "CLOSE", format!("an idle close fails: {error}")))?;
-        let (media, now) = (self.host.settled(), Timestamp(self.host.now_ms()));
+        let media = self.host.settled();
         let again = Host::of_image(&self.plan, media, now, self.rng.random());
         self.host = again
             .map_err(|error| Violation::new(2, "NOT OPENED", format!("after a clean close: {error}")))?;
