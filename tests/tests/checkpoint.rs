@@ -227,8 +227,7 @@ fn what_a_checkpoint_knows_of_a_record_holds_for_its_copy_in_the_tail() {
     // Written between border and copy: the checkpoint has the entries, but the records are of the tail.
     (0..40).for_each(|key| model.put(&mut world, key, 1, None));
     let store = world.namespace();
-    let checkpoint = store.clone();
-    let mut checkpoint = Box::pin(async move { checkpoint.checkpoint().await });
+    let mut checkpoint = Box::pin(async move { store.checkpoint().await });
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(checkpoint.as_mut().poll(&mut context).is_pending());
     let last = world.engine().job_count() - 1;
