@@ -1,8 +1,8 @@
 //! The sweep: what the blocks of a device set hold, merged into one index.
 //!
 //! Without a checkpoint that is all blocks. Behind one it is the tail: blocks of later lives, and of the blocks that were
-//! open when the checkpoint began what was appended after. Of all other blocks only the header is read, to see that
-//! they are still what they were.
+//! open when the checkpoint began what was appended after. Of all other blocks only the first and the last page are read, to
+//! see that they are still what they were: a block whose new header never arrived shows the old one, but the new footer.
 
 use super::recovery::Recovery;
 use super::settle::Media;
