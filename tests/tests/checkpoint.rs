@@ -258,7 +258,7 @@ fn a_root_that_cannot_be_read_does_not_keep_a_set_from_opening() {
     for (id, used) in [(1, Some(2)), (2, None)] {
         let devices = copies(&devices);
         let offset = CheckpointRoot::offset_of(id);
-        devices[0].fail_reads(vec![offset..offset + 512]);
+        devices[0].fail_reads(vec![offset..offset + 8, offset + 4000..offset + 4096]);
         let mut other = world_on(&devices);
         other.clock.set(world.clock.now());
         other.open();
