@@ -1,8 +1,8 @@
 //! The sweep: what the blocks of a device set hold, merged into one index.
 //!
 //! Without a checkpoint that is all blocks. Behind one it is the tail: blocks of later lives, and of the blocks that were
-//! open when the checkpoint began what was appended after. Of all other blocks only the header is read, to see that
-//! they are still what they were.
+//! open when the checkpoint began what was appended after. Of all other blocks only the first and the last page are read, to
+//! see that they are still what they were: a block whose new header never arrived shows the old one, but the new footer.
 
 use super::recovery::Recovery;
 use super::settle::Media;
@@ -152,14 +152,6 @@ impl<'a> BlockSweep<'a> {
         let block_size = head.block_size;
         let page = HEADER_PAGE as u32;
         let first = self.read(device, block, 0, page);
-        if let Ok(first) = &first
-            && let Ok(header) = BlockHeader::parse(first)
-            && self.is_in_place(device, block, &header)
-            && self.tail_from(device, block, header.epoch).is_none()
-        {
-            self.note(device, block, &header);
-            return;
-        }
         let last = self.read(device, block, block_size - page, page);
         let (first, last) = match (first, last) {
             (Err(error), Err(_)) => return self.damaged(device, block, &error.to_string()),
@@ -243,7 +235,19 @@ impl<'a> BlockSweep<'a> {
         }
     }
 
-    /// The block's header; none if the block never had one. A damaged header is made up from the footer.
+    /// A header made up from the footer, if that is whole: the trailer names its epoch, and only if that is right does its
+    /// salted checksum hold.
+    fn by_footer(&self, device: usize, block: u32, last: &[u8]) -> Option<BlockHeader> {
+        let head = &self.headers[device];
+        let at = last.len() - FOOTER_TRAILER_SIZE as usize + 8;
+        let epoch = u64::from_le_bytes(last[at..at + 8].try_into().ok()?);
+        let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, epoch);
+        FooterTrailer::parse(last, salt, epoch, head.block_size).ok()?;
+        Some(BlockHeader { block_id: block, epoch, ..bytemuck::Zeroable::zeroed() })
+    }
+
+    /// The block's header; none if the block never had one. A damaged header is made up from the footer, and so is one that was
+    /// never written: a footer comes after everything else, so with a header older than it the header's write was lost.
     fn header(
         &self,
         device: usize,
@@ -252,25 +256,26 @@ impl<'a> BlockSweep<'a> {
         last: Option<&[u8]>,
     ) -> Result<Option<BlockHeader>, Fault> {
         let head = &self.headers[device];
+        let listed = last.and_then(|last| self.by_footer(device, block, last));
         let fault = match first.map_or(Err(Fault::Short), BlockHeader::parse) {
             Ok(header) => {
                 let is_ours = self.is_in_place(device, block, &header);
                 // Another set's header is what an earlier use of the device left behind. A header of this set in
                 // the wrong place was written there instead of what should be there.
                 let is_misplaced = !is_ours && header.set_uuid == head.set_uuid;
+                if let Some(listed) = listed.filter(|listed| !is_ours || listed.epoch > header.epoch) {
+                    let name = self.devices[device].geometry().name;
+                    tracing::error!(
+                        "device {name}: the header of block {block} is not that of what it holds: its footer is used"
+                    );
+                    return Ok(Some(listed));
+                }
                 return if is_misplaced { Err(Fault::Magic) } else { Ok(is_ours.then_some(header)) };
             }
             Err(fault) => fault,
         };
-        // The trailer names its epoch; only if that is right does its salted checksum hold.
-        if let Some(last) = last {
-            let at = last.len() - FOOTER_TRAILER_SIZE as usize + 8;
-            let epoch = u64::from_le_bytes(last[at..at + 8].try_into().map_err(|_| Fault::Short)?);
-            let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, epoch);
-            if FooterTrailer::parse(last, salt, epoch, head.block_size).is_ok() {
-                let header: BlockHeader = bytemuck::Zeroable::zeroed();
-                return Ok(Some(BlockHeader { block_id: block, epoch, ..header }));
-            }
+        if listed.is_some() {
+            return Ok(listed);
         }
         // Zeros: never used, or the first write of a life that never reached the device.
         let is_blank =
