@@ -33,4 +33,6 @@ pub mod store;
 mod worker;
 
 pub use config::{Config, ConfigError};
+#[doc(hidden)]
+pub use redis::offline;
 pub use server::{Server, ServerError};
