@@ -1,6 +1,6 @@
 //! A connection without a socket: bytes in, replies out. For tests and fuzzers.
 //!
-//! What it leaves out of [`Connection`](super::connection::Connection) is the socket and its deadlines; parser, batches,
+//! What it leaves out of `Connection` is the socket and its deadlines; parser, batches,
 //! session and replies are the same code. Bytes may come in any pieces.
 
 use super::error::CommandError;
