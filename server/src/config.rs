@@ -197,10 +197,17 @@ impl Config {
     {
         let settings = Settings::try_parse_from(args)?;
         let base = match &settings.config {
-            Some(path) => Config::default().overlay(read(path)?),
+            Some(path) => Config::default().overlay(parse(path, &read(path)?)?),
             None => Config::default(),
         };
         let config = base.overlay(settings);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Settings from the text of a file alone; `path` is what errors call it.
+    pub fn from_toml(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        let config = Config::default().overlay(parse(path, text)?);
         config.check()?;
         Ok(config)
     }
@@ -243,10 +250,12 @@ impl PartialOrd for ByteSize {
     }
 }
 
-fn read(path: &Path) -> Result<Settings, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), error })
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })
+}
+
+fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), error })
 }
 
 #[cfg(test)]

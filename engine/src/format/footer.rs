@@ -187,10 +187,14 @@ impl Footer {
         let entries_size = trailer.entry_count as usize * FOOTER_ENTRY_SIZE as usize;
         let (entry_bytes, rest) = body.split_at_checked(entries_size).ok_or(Fault::Length)?;
         let mut names = rest.get(..trailer.names_size as usize).ok_or(Fault::Length)?;
-        let entries =
+        let entries: Vec<FooterEntry> =
             entry_bytes.chunks_exact(FOOTER_ENTRY_SIZE as usize).map(bytemuck::pod_read_unaligned).collect();
         let mut set_names = Vec::new();
         while let Some((&size, rest)) = names.split_first() {
+            // Each name is there for an entry's sake: a million empty ones would only take memory.
+            if set_names.len() == entries.len() {
+                return Err(Fault::Length);
+            }
             let (name, rest) = rest.split_at_checked(usize::from(size)).ok_or(Fault::Length)?;
             set_names.push(std::str::from_utf8(name).map_err(|_| Fault::Length)?.to_owned());
             names = rest;
@@ -241,6 +245,14 @@ mod tests {
             let read = FooterTrailer::parse(&bad, salt, 9, SIZE).and_then(|t| Footer::parse(&bad, t));
             assert!(read.is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn more_names_than_entries_are_refused() {
+        let (mut block, salt) = sample();
+        Footer::encode_into(&mut block, salt, 9, 6000, 1, &[], &["".into()]);
+        let trailer = FooterTrailer::parse(&block, salt, 9, SIZE).unwrap();
+        assert_eq!(Footer::parse(&block, trailer), Err(Fault::Length));
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(super) fn roots(media: &Media<'_>) -> (Vec<CheckpointRoot>, u64) {
         let readable =
             roots.filter_map(|root| root.inspect_err(|error| tracing::error!("a root: {error}")).ok());
         let mut found: Vec<CheckpointRoot> = readable.collect();
-        found.retain(|root| root.set_uuid == header.set_uuid);
+        // A number without a successor was never given to a checkpoint.
+        found.retain(|root| root.set_uuid == header.set_uuid && root.id < u64::MAX);
         highest = found.iter().map(|root| root.id).fold(highest, u64::max);
         common = Some(match common {
             None => found,
@@ -173,7 +174,8 @@ impl Checkpoint {
         while (bytes.len() as u64) < root.summary_size {
             let block = read_part(media, next)?;
             let (header, payload) = parse_part(media, &block, next, root.id)?;
-            if payload.is_empty() {
+            // A row of parts that comes back to itself would never end.
+            if payload.is_empty() || parts.contains(&next) {
                 return Err(Unusable::Summary);
             }
             bytes.extend_from_slice(payload);

@@ -24,6 +24,13 @@ use crate::volume::{
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// Openings of a set that its epochs can tell apart: they have the upper 24 bits of each.
+const MAX_INCARNATION: u64 = (1 << 24) - 1;
+
+/// Numbers that only ever grow do not come near this in any life of a device. One that says so is a lie, and counting on
+/// from it would begin anew at 0, below everything that is there.
+const NO_SUCCESSOR: u64 = 1 << 63;
+
 /// What the engine is given from outside.
 #[derive(Clone)]
 pub(crate) struct Environment {
@@ -77,6 +84,13 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         let roots = if config.use_checkpoint { roots } else { Vec::new() };
         (restore(&config.name, environment, &clock, &media, roots, &sets)?, by_roots, next_checkpoint)
     };
+    if restored.max_sequence >= NO_SUCCESSOR {
+        return Err(Error::Config(format!(
+            "namespace '{}': a version with sequence number {} is on its devices; numbers end at \
+             {NO_SUCCESSOR}, so nothing could be written after it. Restore the set from a backup",
+            config.name, restored.max_sequence
+        )));
+    }
     begin_incarnation(&mut set, &restored.found, last_incarnation)?;
     finish(config, clock, set, sets, restored, next_checkpoint, start_ms)
 }
@@ -183,7 +197,17 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u
         }
     }
     let raised = u64::from(!planted::is(Bug::IncarnationStays));
-    let incarnation = set.headers.iter().map(|header| header.incarnation).fold(in_use, u64::max) + raised;
+    let last = set.headers.iter().map(|header| header.incarnation).fold(in_use, u64::max);
+    let highest_copy = set.headers.iter().map(|header| header.copy_sequence).max().unwrap_or(0);
+    if last >= MAX_INCARNATION || highest_copy >= NO_SUCCESSOR {
+        let name = set.devices[0].geometry().name;
+        let why = format!(
+            "its set has been opened {last} times and its headers written {highest_copy} times; no epoch is left for \
+             another opening after {MAX_INCARNATION} of them. Copy the records to a new set"
+        );
+        return Err(HeaderError::NotASet { name, why }.into());
+    }
+    let incarnation = last + raised;
     for (device, header) in set.devices.iter().zip(&mut set.headers) {
         header.incarnation = incarnation;
         write_header(device.as_ref(), header)?;
