@@ -21,6 +21,12 @@ pub struct Recovery {
     pub scanned_blocks: u64,
     /// Blocks whose header or bytes could not be read: what they held may be missing.
     pub damaged_blocks: u64,
+    /// Versions in the durable part of blocks that were open, which the log names and which do not prove themselves: reads
+    /// of their keys give an error, unless there are newer versions.
+    pub damaged_versions: u64,
+    /// Runs of damaged bytes in the durable part of blocks that were open, of which it is not known what they held: an
+    /// older version may be served instead.
+    pub damaged_runs: u64,
     /// Versions of records seen, besides the checkpoint's.
     pub versions: u64,
     /// Records that are there.
