@@ -2,6 +2,7 @@
 
 use crate::format::PartPlace;
 use crate::index::{Entry, Index};
+use crate::namespace::Watermark;
 use crate::volume::FoundBlock;
 
 /// What a start found. Counts, except where said otherwise.
@@ -37,6 +38,8 @@ pub struct Recovery {
     pub expired: u64,
     /// Records left out because their set was truncated after them.
     pub truncated: u64,
+    /// Records left out because they were evicted.
+    pub evicted: u64,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -50,6 +53,8 @@ pub(super) struct Restored {
     pub used: Vec<Vec<u32>>,
     pub max_sequence: u64,
     pub recovery: Recovery,
+    /// What has been evicted.
+    pub watermark: Watermark,
     /// The blocks of the checkpoint that was used.
     pub parts: Vec<PartPlace>,
 }
