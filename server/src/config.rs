@@ -109,6 +109,9 @@ macro_rules! settings {
     };
 }
 
+/// Where the engine refuses writes, in percent of the space: its default.
+const STOP_WRITES_PCT: u8 = 90;
+
 settings! {
     /// Directory of the data file; made if it is not there.
     data_dir: PathBuf = PathBuf::from("./aerolith-data");
@@ -124,6 +127,9 @@ settings! {
     flush_max_ms: u64 = 1000;
     /// How often the index is written to the device so that the next start is short, in milliseconds; 0 is only when asked for.
     checkpoint_period_ms: u64 = 60_000;
+    /// Evict keys with a time to live, those that end soonest first, when live records take more than this share of the
+    /// space, in percent; 0 is never.
+    evict_above: u8 = 0;
     /// Port for Redis clients; 0 is off.
     redis_port: u16 = 6379;
     /// The set in which Redis keys live.
@@ -217,6 +223,12 @@ impl Config {
             let period = self.checkpoint_period_ms;
             format!(
                 "checkpoint-period-ms = {period}: at most 86400000 (a day) are possible; 0 is only when asked for"
+            )
+        } else if self.evict_above >= STOP_WRITES_PCT {
+            format!(
+                "evict-above = {}: 0 (never) to {} are possible; at {STOP_WRITES_PCT} % writes are refused",
+                self.evict_above,
+                STOP_WRITES_PCT - 1
             )
         } else if self.threads == 0 || self.threads > 1024 {
             format!("threads = {}: between 1 and 1024 are possible", self.threads)

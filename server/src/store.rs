@@ -58,6 +58,8 @@ pub struct StoreConfig {
     pub flush_max: Duration,
     /// How often a checkpoint is written; `None`: only when asked for.
     pub checkpoint_period: Option<Duration>,
+    /// Above which share of the space keys are evicted, in percent; 0: never.
+    pub evict_above: u8,
     /// The set that protocol keys live in.
     pub set: String,
 }
@@ -74,6 +76,7 @@ impl StoreConfig {
             durability: config.durability,
             flush_max: Duration::from_millis(config.flush_max_ms),
             checkpoint_period: (period_ms > 0).then(|| Duration::from_millis(period_ms)),
+            evict_above: config.evict_above,
             set: config.redis_set.clone(),
         }
     }
@@ -313,6 +316,7 @@ impl Store {
             },
             flush_max: config.flush_max,
             checkpoint_period: config.checkpoint_period,
+            evict_above: config.evict_above,
             ..engine::NamespaceConfig::default()
         };
         let engine = engine::Engine::open(engine::Config {
@@ -486,7 +490,7 @@ impl Store {
             keys: self.count(),
             expires: self.namespace.count_expiring(&self.set),
             expired: stats.counters.expired,
-            evicted: 0,
+            evicted: stats.counters.evicted,
             memory: stats.index_size + stats.cache_size + stats.write_buffer_size,
             failed_devices: stats.failed_devices,
             checkpoint_id: stats.checkpoint_id,
