@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::{CheckpointRoot, DeviceHeader};
 use crate::index::Index;
 use crate::namespace::core::{Core, StreamPlan};
-use crate::namespace::{Checkpoints, Counters, ReadCache, Sets};
+use crate::namespace::{Checkpoints, Counters, Evictions, ReadCache, Sets, Watermark};
 use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
 use crate::signal::{Gate, Signal};
@@ -102,6 +102,7 @@ fn new_and_empty(headers: &[DeviceHeader]) -> Restored {
         used: headers.iter().map(|h| vec![0; h.block_count as usize]).collect(),
         max_sequence: 0,
         recovery: Recovery::default(),
+        watermark: Watermark::default(),
         parts: Vec::new(),
     }
 }
@@ -135,17 +136,13 @@ fn restore(
     clock.not_before(latest);
     progress.enter(OpenPhase::Settling);
     recovery.rejected_checkpoints = rejected;
-    media.recover_thresholds(&found, &system_entries(&index), sets)?;
-    let settlement = Settlement::new(media, sets, clock.now());
+    let watermark = media.recover_thresholds(&found, &system_entries(&index), sets)?;
+    let settlement = Settlement::new(media, sets, watermark, clock.now());
     let mut counts = Counts::default();
-    let index = index.into_entries(|_, slot| {
-        let set = sets.get(slot.entry.set_id());
-        let is_truncated = set.is_some_and(|set| slot.sequence < set.truncated_below());
-        settlement.judge(&mut counts, slot.entry, is_truncated)
-    });
+    let index = index.into_entries(|_, slot| settlement.judge(&mut counts, slot.entry, slot.sequence));
     settlement.add(&counts, &mut recovery);
-    let used = settlement.into_used();
-    Ok(Restored { index, found, used, max_sequence, recovery, parts: Vec::new() })
+    let (used, watermark) = settlement.into_used();
+    Ok(Restored { index, found, used, max_sequence, recovery, watermark, parts: Vec::new() })
 }
 
 fn open_device(config: &DeviceConfig, environment: &Environment) -> Result<Arc<dyn Device>> {
@@ -230,7 +227,7 @@ fn finish(
     let flush_work = Arc::new(Signal::default());
     let block_size = set.headers.iter().map(|header| header.block_size).max().unwrap_or(1);
     let ram_limit = ram_blocks(&config, set.devices.len(), block_size, plan);
-    let Restored { index, found, used, max_sequence, mut recovery, parts } = restored;
+    let Restored { index, found, used, max_sequence, mut recovery, watermark, parts } = restored;
     let volumes: Box<[Volume]> = set
         .devices
         .into_iter()
@@ -273,6 +270,7 @@ fn finish(
         is_closed: AtomicBool::new(false),
         truncations: AtomicU64::new(0),
         swept_truncations: AtomicU64::new(0),
+        evictions: Evictions::found(watermark),
         config,
     };
     core.report(&recovery);
@@ -296,7 +294,7 @@ impl Core {
         }
         tracing::info!(
             "namespace {name} on {devices}: {} records back in {} ms ({}; {} versions in {} blocks, {} of them \
-             read whole; {} tombstones, {} expired, {} truncated)",
+             read whole; {} tombstones, {} expired, {} truncated, {} evicted)",
             recovery.records,
             recovery.elapsed_ms,
             match recovery.checkpoint {
@@ -309,6 +307,7 @@ impl Core {
             recovery.tombstones,
             recovery.expired,
             recovery.truncated,
+            recovery.evicted,
         );
         if recovery.damaged_blocks > 0 {
             tracing::error!(

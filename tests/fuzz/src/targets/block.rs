@@ -166,6 +166,15 @@ fn scan(block: &[u8], whole: &[Range<usize>]) {
                 assert!(!in_group || is_framed, "a member counts without its frame");
                 *pos
             }
+            LogItem::Stray(pos, record) => {
+                check(record, salt(), *pos);
+                assert!(record.header().flags().has(RecordFlags::IN_GROUP), "a record alone is no stray");
+                *pos
+            }
+            LogItem::Mark(pos, mark) => {
+                assert!(pos + mark.header.length <= SIZE && mark.header.durable_end <= *pos);
+                *pos
+            }
         };
         assert!(pos.is_multiple_of(UNIT) && pos > last, "items come by position");
         last = pos;
@@ -173,15 +182,17 @@ fn scan(block: &[u8], whole: &[Range<usize>]) {
     // What lies behind a forged record's head is that record's: it is stepped over as a whole.
     let inside = |at: usize| {
         items.iter().any(|item| match item {
-            LogItem::Record(pos, record) => {
+            LogItem::Record(pos, record) | LogItem::Stray(pos, record) => {
                 (*pos as usize) < at && at < *pos as usize + unit_round(record.header().length) as usize
             }
+            LogItem::Mark(pos, mark) => (*pos as usize) < at && at < (*pos + mark.header.length) as usize,
             LogItem::Group(..) => false,
         })
     };
     for range in whole.iter().filter(|range| !inside(range.start)) {
         let found = items.iter().any(|item| match item {
             LogItem::Record(pos, _) | LogItem::Group(pos, _) => *pos as usize == range.start,
+            LogItem::Stray(..) | LogItem::Mark(..) => false,
         });
         assert!(found, "what lies whole at {range:?} was not found");
     }
