@@ -394,7 +394,13 @@ impl Merge<'_> {
             merged.clear();
             let mut sequence = u64::MAX;
             if let Some(partition) = listed.next_if(|p| p.partition == id.get()) {
-                body.entries(partition, &mut entries)?;
+                let read = body.entries(partition, &mut entries);
+                if planted::is(Bug::RootBeforeParts) {
+                    entries.sort_unstable_by_key(|listed: &Listed| listed.entry.tag());
+                    entries.dedup_by_key(|listed| listed.entry.tag());
+                } else {
+                    read?;
+                }
                 sequence = partition.sequence;
             }
             self.partition(id, &entries, sequence, counts, &mut merged);
