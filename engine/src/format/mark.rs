@@ -136,9 +136,9 @@ mod tests {
     }
 
     fn sample(position: u32, durable_end: u32) -> Vec<u8> {
-        let entry = FooterEntry { sequence: 9, position, set_index: 1, ..FooterEntry::zeroed() };
-        let mut bytes = vec![0xEE; mark_size(1, 7) as usize];
-        seal_mark(&mut bytes, durable_end, &[entry], &["", "users"], salt(), POS);
+        let entry = FooterEntry { sequence: 9, position, set_index: 0, ..FooterEntry::zeroed() };
+        let mut bytes = vec![0xEE; mark_size(1, 6) as usize];
+        seal_mark(&mut bytes, durable_end, &[entry], &["users"], salt(), POS);
         bytes
     }
 
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(bytes.len(), 80);
         let mark = DurableMark::parse(&bytes, salt(), POS).unwrap();
         assert_eq!((mark.header.durable_end, mark.entries[0].sequence), (4096, 9));
-        assert_eq!(mark.set_names, ["", "users"]);
+        assert_eq!(mark.set_names, ["users"]);
     }
 
     #[test]

@@ -339,8 +339,10 @@ impl Block<'_> {
             });
         }
         for run in &damage.unnamed {
-            let why =
-                format!("{} bytes that were on the device prove nothing: whose they are is lost", run.len());
+            let why = format!(
+                "{} bytes that were on the device prove nothing: damage, or the block was about to be used again",
+                run.len()
+            );
             faults.push(self.finding(Kind::Record, run.start, why));
             taken.push(run.clone());
         }
