@@ -35,22 +35,23 @@ pub fn scenario_08_a_record_that_was_moved_behind_a_checkpoint_is_found_though_i
     world.open();
     let mut model = Model::default();
     // Cold keys between hot ones, and then a checkpoint that has them all.
-    for key in 0..120 {
+    for key in 0..150 {
         model.put(&mut world, key, large(1), None);
     }
     assert!(world.run(asked(&world)).expect("a checkpoint"));
     let begun = world.namespace().stats().counters.moved;
     for round in 2..20 {
-        for key in (0..120).filter(|key| key % 6 != 0) {
+        for key in (0..150).filter(|key| key % 6 != 0) {
             model.put(&mut world, key, large(round), None);
+            world.engine().step();
         }
     }
     world.flush();
     let moved = world.namespace().stats().counters.moved - begun;
-    assert!(moved >= 20, "{moved} records were moved");
+    assert!(moved >= 15, "{moved} records were moved");
     let mut after = World::of(&cut(&devices)).like(&world).opened();
     assert_eq!(after.used_checkpoint(), Some(1));
-    for key in (0..120).step_by(6) {
+    for key in (0..150).step_by(6) {
         assert_eq!(read(&mut after, key), Some(large(1)), "key {key} was written before the checkpoint");
     }
     model.check(&mut after, "from the checkpoint and its tail");
@@ -64,13 +65,14 @@ pub fn scenario_09_an_entry_into_a_block_that_was_reused_since_does_not_count() 
     world.config.scrub_rate = 1 << 30;
     world.open();
     let mut model = Model::default();
-    for key in 0..60 {
+    for key in (0..60).chain(100..130) {
         model.put(&mut world, key, large(1), None);
     }
     assert!(world.run(asked(&world)).expect("a checkpoint"));
     (0..60).for_each(|key| model.delete(&mut world, key));
     // Their blocks are used again, and then no version of them is left: their tombstones go. The entries stay.
     let removed = |world: &World| world.namespace().stats().counters.tombstones_removed;
+    let mut rounds_after = 0;
     for round in 2..200 {
         for key in 100..160 {
             model.put(&mut world, key, large(round), None);
@@ -78,7 +80,9 @@ pub fn scenario_09_an_entry_into_a_block_that_was_reused_since_does_not_count() 
         }
         world.flush();
         world.clock.advance(Duration::from_secs(60));
-        if removed(&world) >= 60 {
+        // The blocks in which the tombstones lay are used again, too.
+        rounds_after += u32::from(removed(&world) == 60);
+        if rounds_after > 20 {
             break;
         }
     }

@@ -2,9 +2,9 @@
 
 use super::{Write, cut, large, put, swept};
 use aerolith_engine::format::BLOCK_MAGIC;
-use aerolith_engine::{Clock, Durability, Error, WritePolicy};
+use aerolith_engine::{Clock, Durability, Error};
 use aerolith_tests::device::{BLOCK_SIZE, TestDevice, devices};
-use aerolith_tests::model::{Model, Version, is_full, key_of, read};
+use aerolith_tests::model::{Model, Version, is_full, read};
 use aerolith_tests::{World, job, ready};
 use std::sync::Arc;
 
@@ -34,6 +34,7 @@ impl Short {
         let devices = devices(1, 24);
         let mut world = World::of(&devices);
         world.config.write_cache_size = 40 * u64::from(BLOCK_SIZE);
+        world.config.stop_writes_pct = 97;
         world.open();
         let (mut model, mut cold, mut hot) = (Model::default(), 0, 0);
         for n in 0u32.. {
@@ -117,7 +118,7 @@ impl Short {
         context: &str,
     ) -> (u64, Option<Error>) {
         for n in 0..1000 {
-            let (key, value) = (5000 + (n % 60) as u32, large(n));
+            let (key, value) = (1000 + (n % 40) as u32, large(10_000 + n));
             let mut put: Write = put(&self.world, key, value, Durability::Relaxed);
             let mut turns = 0;
             let done = loop {
@@ -193,7 +194,7 @@ pub fn scenario_04_a_block_scattered_into_two_is_reused_when_both_are_durable() 
         nth == 0 && device.release(at)
     };
     let (written, error) = short.press(answer, "one of two destinations is durable");
-    assert!(error.is_none(), "{error:?}");
+    assert!(error.as_ref().is_none_or(is_full), "{error:?}");
     assert!(of_first >= 2, "the first destination came to the device");
     assert!(short.moved.len() >= 2 && written < 500, "{:?}, {written} written", short.moved);
     short.check_in_the_end();
@@ -264,6 +265,8 @@ pub fn scenario_07_of_a_moved_record_and_its_original_one_counts_once() {
         }
         after.flush();
         after.verify("while all are overwritten");
+        // By now older versions lie behind newer ones, too.
+        short.model.check(&mut swept(&cut(&short.devices), &after), "after another sweep");
     }
     let store = after.namespace();
     assert!(after.run(store.truncate(None)).is_ok());
@@ -276,8 +279,8 @@ pub fn scenario_07_of_a_moved_record_and_its_original_one_counts_once() {
 
 #[test]
 pub fn scenario_33_a_store_that_is_full_starts_takes_deletes_and_then_writes() {
-    for count in 1..=2 {
-        let mut devices = devices(count, 24);
+    {
+        let mut devices = devices(1, 24);
         let mut world = World::of(&devices);
         world.open();
         let (mut model, mut key) = (Model::default(), 0);
@@ -297,8 +300,34 @@ pub fn scenario_33_a_store_that_is_full_starts_takes_deletes_and_then_writes() {
                     }
                 }
             }
-            world.flush();
-            assert!(key > 150 * count as u32, "{key} records");
+            assert!(key > 150, "{key} records");
+            // A tenth goes, and the rest is overwritten without any defrag, until writers have to leave the reserve.
+            let now = world.clock.now().0;
+            let store = world.namespace();
+            (0..key).step_by(10).for_each(|key| model.delete(&mut world, key));
+            for n in 0..2000 {
+                let (key, value) = (n * 37 % key, large(u64::from(n) + 1000));
+                // Some are left alone in each block, so that none becomes empty by itself.
+                if key % 3 == (cycle as u32 + 1) % 3 || model.current(key, now).is_none() {
+                    continue;
+                }
+                let mut put = put(&world, key, value, Durability::Relaxed);
+                let done = ready(&mut put).or_else(|| {
+                    world.clock.advance(world.config.flush_max);
+                    world.work(job::FLUSH);
+                    ready(&mut put)
+                });
+                match done {
+                    Some(Ok(())) => drop(model.note(key, Version { value: Some(value), expires_ms: 0 })),
+                    Some(Err(error)) => panic!("an overwrite waits, it is not refused: {error}"),
+                    None => break,
+                }
+                world.work(job::FLUSH);
+            }
+            world.clock.advance(world.config.flush_max);
+            world.work(job::FLUSH);
+            let free = store.stats().free_blocks;
+            assert!(free <= 5, "{free} blocks are free");
             // The power goes, and it starts with every block in use.
             let image = cut(&devices);
             world.crash();
@@ -308,19 +337,13 @@ pub fn scenario_33_a_store_that_is_full_starts_takes_deletes_and_then_writes() {
             (devices, world) = (image, after.opened());
             model.check(&mut world, "full, and started again");
             // Each block loses every third record: no block is free, and there is nothing but moving to free one.
-            let store = world.namespace();
-            for gone in (0..key).filter(|key| key % 3 == cycle as u32 % 3) {
-                if model.current(gone, now).is_some() {
-                    world
-                        .run(store.delete(&key_of(gone), &WritePolicy::default()))
-                        .expect("a delete is taken");
-                    model.note(gone, Version { value: None, expires_ms: 0 });
-                }
-            }
+            let gone = (0..key).filter(|key| key % 3 == cycle as u32 % 3);
+            gone.for_each(|key| model.delete(&mut world, key));
             for n in 0..300u64 {
                 let key = (n * 37 % u64::from(key)) as u32;
                 if model.current(key, now).is_some() {
                     model.put(&mut world, key, large(100 + n), None);
+                    world.engine().step();
                 }
             }
             world.flush();

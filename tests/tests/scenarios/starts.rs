@@ -1,6 +1,7 @@
 //! Starts: what was served stays, what was drawn goes on, and a set is what it was.
 
 use super::{cut, filled, put};
+use aerolith_engine::format::{DeviceHeader, HEADER_PAGE};
 use aerolith_engine::{Clock, Durability, Error, Timestamp, Ttl, Value, WritePolicy};
 use aerolith_tests::device::{Survival, TestDevice, devices};
 use aerolith_tests::model::{bytes_of, key_of, read};
@@ -51,7 +52,9 @@ pub fn scenario_24_versions_and_generations_go_on_after_a_start_though_the_clock
     world.open();
     let mut generation = 0;
     for start in 0..6u64 {
-        for round in 0..10 {
+        // Fewer than before, so that numbers that start anew do not come to where they were.
+        let last = 20 - 3 * start;
+        for round in 0..=last {
             let bytes = bytes_of(7, start << 8 | round);
             let put = store_put(&mut world, 7, &bytes);
             assert_eq!(put, generation + 1, "start {start} round {round}");
@@ -64,9 +67,20 @@ pub fn scenario_24_versions_and_generations_go_on_after_a_start_though_the_clock
         }
         world.clock.set(Timestamp(world.clock.now().0 - 86_400_000));
         world.crash();
+        // A checkpoint's tail wins over it without a look at numbers; a sweep over all blocks compares them.
+        world.config.use_checkpoint = start % 2 == 0;
         world.open();
-        assert_eq!(read(&mut world, 7), Some(start << 8 | 9));
+        assert_eq!(read(&mut world, 7), Some(start << 8 | last));
     }
+}
+
+/// How often the header of a device says that it was opened for writing.
+fn incarnation(device: &TestDevice) -> u64 {
+    device.with_state(|bytes| {
+        let copy =
+            |at: usize| DeviceHeader::parse(&bytes[at..]).map(|header| header.incarnation).unwrap_or(0);
+        copy(0).max(copy(HEADER_PAGE as usize))
+    })
 }
 
 fn store_put(world: &mut World, key: u32, bytes: &[u8]) -> u16 {
@@ -100,8 +114,11 @@ pub fn scenario_25_a_start_that_is_cut_at_any_of_its_writes_can_be_made_again() 
                     Arc::new(TestDevice::with_bytes("image", device.image_at(at, survival, &mut rng)))
                 })
                 .collect();
+            let before = images.iter().map(|device| incarnation(device)).max();
             let mut again = World::of(&images);
             again.open();
+            // Whatever the cut start had drawn, this one's epochs are its own.
+            assert!(images.iter().all(|device| Some(incarnation(device)) > before), "{done} {survival:?}");
             model.check(&mut again, &format!("{done} writes done, the next one {survival:?}"));
             again.verify("a start made again");
         }
