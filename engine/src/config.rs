@@ -60,6 +60,9 @@ pub struct NamespaceConfig {
     pub read_cache_size: u64,
     /// Writes are refused when live records take more than this share of the space.
     pub stop_writes_pct: u8,
+    /// Records with a time to live are evicted, those that end soonest first, when live records take more than this share
+    /// of the space, in percent, below `stop_writes_pct`; 0: none is.
+    pub evict_above: u8,
     /// How often every record is looked at for expiry; `None`: never by itself.
     pub expiry_period: Option<Duration>,
     /// Bytes a second that the scrub reads, over all devices together; 0 = no scrub, and tombstones stay for good.
@@ -83,6 +86,7 @@ impl Default for NamespaceConfig {
             write_cache_size: 64 << 20,
             read_cache_size: 64 << 20,
             stop_writes_pct: 90,
+            evict_above: 0,
             expiry_period: Some(Duration::from_secs(60)),
             // A terabyte in 17 hours, and below one percent of what an NVMe drive reads.
             scrub_rate: 16 << 20,
@@ -127,6 +131,13 @@ impl NamespaceConfig {
         }
         if !(1..=98).contains(&self.stop_writes_pct) {
             return fail(format!("stop_writes_pct is {}, 1 to 98 are allowed", self.stop_writes_pct));
+        }
+        if self.evict_above >= self.stop_writes_pct {
+            return fail(format!(
+                "evict_above is {}; 0 (no eviction) to {}, one below stop_writes_pct, are allowed",
+                self.evict_above,
+                self.stop_writes_pct - 1
+            ));
         }
         Ok(())
     }

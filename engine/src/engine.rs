@@ -4,7 +4,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::device::{Driver, SharedRing, context};
 use crate::error::{Error, Result};
-use crate::jobs::{Checkpoint, Defrag, Flush, Job, JobThread, Next, Scrub, Sweep};
+use crate::jobs::{Checkpoint, Defrag, Evict, Flush, Job, JobThread, Next, Scrub, Sweep};
 use crate::namespace::Namespace;
 use crate::namespace::core::Core;
 use crate::startup::{Environment, Recovery, open_namespace};
@@ -61,6 +61,9 @@ impl Engine {
             upkeep.push(Box::new(Sweep::new(core.clone())));
             upkeep.push(Box::new(Scrub::new(core.clone())));
             upkeep.push(Box::new(Checkpoint::new(core.clone())));
+            if core.config.evict_above > 0 {
+                upkeep.push(Box::new(Evict::new(core.clone())));
+            }
         }
         // The first step makes blocks ready to be written.
         flush.iter_mut().for_each(|job| {

@@ -40,7 +40,7 @@ bugs! {
     EpochNotInChecksum,
     /// at a start the version seen last wins, not the newest
     LastSeenWins,
-    /// a checkpoint's root does not wait for its parts, and their checksums are not compared
+    /// a checkpoint's root does not wait for its parts, and what does not prove itself in them is left out
     RootBeforeParts,
     /// a checkpoint's root does not wait for what its entries point at
     RootBeforeRecords,

@@ -109,6 +109,9 @@ macro_rules! settings {
     };
 }
 
+/// Where the engine refuses writes, in percent of the space: its default.
+const STOP_WRITES_PCT: u8 = 90;
+
 settings! {
     /// Directory of the data file; made if it is not there.
     data_dir: PathBuf = PathBuf::from("./aerolith-data");
@@ -126,6 +129,9 @@ settings! {
     checkpoint_period_ms: u64 = 60_000;
     /// How much the scrub reads a second to find damage and to let tombstones go; 0 is off.
     scrub_rate: ByteSize = ByteSize(16 << 20);
+    /// Evict keys with a time to live, those that end soonest first, when live records take more than this share of the
+    /// space, in percent; 0 is never.
+    evict_above: u8 = 0;
     /// Port for Redis clients; 0 is off.
     redis_port: u16 = 6379;
     /// The set in which Redis keys live.
@@ -197,10 +203,17 @@ impl Config {
     {
         let settings = Settings::try_parse_from(args)?;
         let base = match &settings.config {
-            Some(path) => Config::default().overlay(read(path)?),
+            Some(path) => Config::default().overlay(parse(path, &read(path)?)?),
             None => Config::default(),
         };
         let config = base.overlay(settings);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Settings from the text of a file alone; `path` is what errors call it.
+    pub fn from_toml(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        let config = Config::default().overlay(parse(path, text)?);
         config.check()?;
         Ok(config)
     }
@@ -219,6 +232,12 @@ impl Config {
             let period = self.checkpoint_period_ms;
             format!(
                 "checkpoint-period-ms = {period}: at most 86400000 (a day) are possible; 0 is only when asked for"
+            )
+        } else if self.evict_above >= STOP_WRITES_PCT {
+            format!(
+                "evict-above = {}: 0 (never) to {} are possible; at {STOP_WRITES_PCT} % writes are refused",
+                self.evict_above,
+                STOP_WRITES_PCT - 1
             )
         } else if self.threads == 0 || self.threads > 1024 {
             format!("threads = {}: between 1 and 1024 are possible", self.threads)
@@ -243,10 +262,12 @@ impl PartialOrd for ByteSize {
     }
 }
 
-fn read(path: &Path) -> Result<Settings, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), error })
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })
+}
+
+fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Invalid { path: path.to_owned(), error })
 }
 
 #[cfg(test)]

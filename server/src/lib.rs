@@ -35,4 +35,6 @@ mod worker;
 
 pub use config::{Config, ConfigError};
 pub use program::run;
+#[doc(hidden)]
+pub use redis::offline;
 pub use server::{Server, ServerError};

@@ -82,7 +82,6 @@ impl Opening {
     }
 
     /// One that has come to its end already.
-    #[cfg(test)]
     pub(crate) fn done(store: Store) -> Opening {
         let opening = Opening::new(Arc::default());
         opening.finish(Ok(store));

@@ -60,6 +60,8 @@ pub struct StoreConfig {
     pub checkpoint_period: Option<Duration>,
     /// Bytes a second that the scrub reads; 0: none.
     pub scrub_rate: u64,
+    /// Above which share of the space keys are evicted, in percent; 0: never.
+    pub evict_above: u8,
     /// The set that protocol keys live in.
     pub set: String,
 }
@@ -77,6 +79,7 @@ impl StoreConfig {
             flush_max: Duration::from_millis(config.flush_max_ms),
             checkpoint_period: (period_ms > 0).then(|| Duration::from_millis(period_ms)),
             scrub_rate: config.scrub_rate.0,
+            evict_above: config.evict_above,
             set: config.redis_set.clone(),
         }
     }
@@ -326,6 +329,7 @@ impl Store {
             flush_max: config.flush_max,
             checkpoint_period: config.checkpoint_period,
             scrub_rate: config.scrub_rate,
+            evict_above: config.evict_above,
             ..engine::NamespaceConfig::default()
         };
         let engine = engine::Engine::open(engine::Config {
@@ -504,7 +508,7 @@ impl Store {
             keys: self.count(),
             expires: self.namespace.count_expiring(&self.set),
             expired: stats.counters.expired,
-            evicted: 0,
+            evicted: stats.counters.evicted,
             memory: stats.index_size + stats.cache_size + stats.write_buffer_size,
             failed_devices: stats.failed_devices,
             checkpoint_id: stats.checkpoint_id,

@@ -76,6 +76,17 @@ fn structs() -> Vec<(&'static str, usize, Vec<Field>)> {
             bin_count
         }),
         fields!(GroupHeader { magic, kind, flags, length, checksum, member_count, reserved, first_sequence }),
+        fields!(MarkHeader {
+            magic,
+            kind,
+            flags,
+            length,
+            checksum,
+            durable_end,
+            entry_count,
+            names_size,
+            reserved
+        }),
         fields!(FooterEntry {
             sequence,
             position,
@@ -205,8 +216,10 @@ fn every_constant_has_the_value_that_is_written_down() {
         ("RECORD_MAGIC", RECORD_MAGIC.into()),
         ("KIND_RECORD", KIND_RECORD.into()),
         ("KIND_GROUP", KIND_GROUP.into()),
+        ("KIND_MARK", KIND_MARK.into()),
         ("RECORD_HEADER_SIZE", RECORD_HEADER_SIZE.into()),
         ("GROUP_HEADER_SIZE", GROUP_HEADER_SIZE.into()),
+        ("MARK_HEADER_SIZE", MARK_HEADER_SIZE.into()),
         ("FOOTER_MAGIC", word(FOOTER_MAGIC)),
         ("FOOTER_ENTRY_SIZE", FOOTER_ENTRY_SIZE.into()),
         ("FOOTER_TRAILER_SIZE", FOOTER_TRAILER_SIZE.into()),
@@ -333,11 +346,11 @@ fn the_record_of_the_example_is_read_and_written() {
     assert_eq!(RecordView::parse(&bytes, salt(), 128).unwrap_err(), Fault::Checksum);
 }
 
-#[test]
-fn the_footer_of_the_example_is_read_and_written() {
+/// What footers and marks say of the record of the example.
+fn entry() -> FooterEntry {
     let mut digest_prefix = [0; 10];
     digest_prefix.copy_from_slice(&Digest::of(b"users", particle::STRING, b"ada").as_bytes()[..10]);
-    let entry = FooterEntry {
+    FooterEntry {
         sequence: 42,
         position: BLOCK_HEADER_SIZE / UNIT,
         void_time: void_time(NOW_MS + 3_600_000),
@@ -345,7 +358,22 @@ fn the_footer_of_the_example_is_read_and_written() {
         generation: 1,
         class_and_flags: FooterEntry::pack(SizeClass::for_size(record().length()).get(), 0),
         set_index: 0,
-    };
+    }
+}
+
+#[test]
+fn the_mark_of_the_example_is_read_and_written() {
+    let bytes = example("mark");
+    let mut sealed = vec![0xFF; mark_size(1, 6) as usize];
+    seal_mark(&mut sealed, 4096, &[entry()], &["users"], salt(), 4096);
+    assert_eq!(hex(&bytes), hex(&sealed));
+    let mark = DurableMark::parse(&bytes, salt(), 4096).expect("the example is whole");
+    assert_eq!((mark.header.durable_end, mark.entries, mark.set_names), (4096, vec![entry()], vec!["users"]));
+}
+
+#[test]
+fn the_footer_of_the_example_is_read_and_written() {
+    let entry = entry();
     let (entry_bytes, trailer_bytes) = (example("footer-entry"), example("footer-trailer"));
     assert_eq!(hex(&entry_bytes), hex(bytemuck::bytes_of(&entry)));
     let mut block = vec![0; 16384];

@@ -29,7 +29,7 @@ fn check(class: Class, test: &str, images: u64) {
     let totals = run(order, |seed, violation| {
         eprintln!(
             "seed {seed}: {violation}\n  replay: AEROLITH_SEED={seed} cargo test -p aerolith-tests --release --test \
-             simulation {test} -- --include-ignored"
+             simulation {test}"
         );
     });
     for (name, count) in totals.coverage.rows() {
@@ -44,7 +44,6 @@ fn check(class: Class, test: &str, images: u64) {
 }
 
 #[test]
-#[ignore = "13 of 150,000 images have findings that are not decided yet: docs/RELIABILITY.md"]
 fn crashes_lose_nothing_and_bring_nothing_back() {
     check(Class::Crashes, "crashes", 4_000);
 }

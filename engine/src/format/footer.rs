@@ -148,8 +148,7 @@ impl Footer {
         set_names: &[Box<str>],
     ) -> u32 {
         let block_size = block.len() as u32;
-        let names: Vec<u8> =
-            set_names.iter().flat_map(|name| std::iter::once(name.len() as u8).chain(name.bytes())).collect();
+        let names = encode_names(set_names);
         let size = footer_size(entries.len() as u32, names.len() as u32);
         assert!(data_end + size <= block_size, "a footer of {size} bytes does not fit after {data_end}");
         let footer = &mut block[(block_size - size) as usize..];
@@ -184,19 +183,39 @@ impl Footer {
         if hash(0, body) != trailer.body_checksum {
             return Err(Fault::Checksum);
         }
-        let entries_size = trailer.entry_count as usize * FOOTER_ENTRY_SIZE as usize;
-        let (entry_bytes, rest) = body.split_at_checked(entries_size).ok_or(Fault::Length)?;
-        let mut names = rest.get(..trailer.names_size as usize).ok_or(Fault::Length)?;
-        let entries =
-            entry_bytes.chunks_exact(FOOTER_ENTRY_SIZE as usize).map(bytemuck::pod_read_unaligned).collect();
-        let mut set_names = Vec::new();
-        while let Some((&size, rest)) = names.split_first() {
-            let (name, rest) = rest.split_at_checked(usize::from(size)).ok_or(Fault::Length)?;
-            set_names.push(std::str::from_utf8(name).map_err(|_| Fault::Length)?.to_owned());
-            names = rest;
-        }
-        Ok(Footer { trailer, entries, set_names })
+        let (entries, set_names) = parse_body(body, trailer.entry_count, trailer.names_size)?;
+        Ok(Footer { trailer, entries, set_names: set_names.into_iter().map(str::to_owned).collect() })
     }
+}
+
+/// Set names as they follow the entries.
+pub(super) fn encode_names<S: AsRef<str>>(set_names: &[S]) -> Vec<u8> {
+    let names = set_names.iter().map(AsRef::as_ref);
+    names.flat_map(|name| std::iter::once(name.len() as u8).chain(name.bytes())).collect()
+}
+
+/// The entries and the set names at the start of `body`.
+pub(super) fn parse_body(
+    body: &[u8],
+    entry_count: u32,
+    names_size: u32,
+) -> Result<(Vec<FooterEntry>, Vec<&str>), Fault> {
+    let entries_size = entry_count as usize * FOOTER_ENTRY_SIZE as usize;
+    let (entry_bytes, rest) = body.split_at_checked(entries_size).ok_or(Fault::Length)?;
+    let mut names = rest.get(..names_size as usize).ok_or(Fault::Length)?;
+    let entries: Vec<FooterEntry> =
+        entry_bytes.chunks_exact(FOOTER_ENTRY_SIZE as usize).map(bytemuck::pod_read_unaligned).collect();
+    let mut set_names = Vec::new();
+    while let Some((&size, rest)) = names.split_first() {
+        // Each name is there for an entry's sake: a million empty ones would only take memory.
+        if set_names.len() == entries.len() {
+            return Err(Fault::Length);
+        }
+        let (name, rest) = rest.split_at_checked(usize::from(size)).ok_or(Fault::Length)?;
+        set_names.push(std::str::from_utf8(name).map_err(|_| Fault::Length)?);
+        names = rest;
+    }
+    Ok((entries, set_names))
 }
 
 #[cfg(test)]
@@ -241,6 +260,14 @@ mod tests {
             let read = FooterTrailer::parse(&bad, salt, 9, SIZE).and_then(|t| Footer::parse(&bad, t));
             assert!(read.is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn more_names_than_entries_are_refused() {
+        let (mut block, salt) = sample();
+        Footer::encode_into(&mut block, salt, 9, 6000, 1, &[], &["".into()]);
+        let trailer = FooterTrailer::parse(&block, salt, 9, SIZE).unwrap();
+        assert_eq!(Footer::parse(&block, trailer), Err(Fault::Length));
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub fn seal_group(frame: &mut [u8], member_count: u32, first_sequence: u64, salt
     frame[8..16].copy_from_slice(&header.checksum.to_le_bytes());
 }
 
-fn frame_hash(frame: &[u8]) -> u64 {
+/// The hash, without salt, of a frame or a mark: everything but its checksum.
+pub(super) fn frame_hash(frame: &[u8]) -> u64 {
     let head = u64::from_le_bytes(frame[..8].try_into().expect("a frame is longer than 8 bytes"));
     hash(head, &frame[16..])
 }

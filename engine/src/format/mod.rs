@@ -1,12 +1,13 @@
 //! What the bytes on a device mean.
 //!
 //! A device is a row of blocks of one size. Block 0 holds the device header, twice (A/B). Every other
-//! block is a piece of log: a block header, then records and group frames one after another, and, once
-//! the block is sealed, a footer at its very end that lists what the block holds.
+//! block is a piece of log: a block header, then records and group frames one after another, at the end of
+//! each commit a mark of what was durable by then, and, once the block is sealed, a footer at its very end that
+//! lists what the block holds.
 //!
 //! ```text
 //! device   | block 0: header A, header B | block 1 | block 2 | ...
-//! block    | header 64 | record | record | group [record record] | pad | ...... | footer |
+//! block    | header 64 | record | record | group [record record] | mark | pad | ...... | footer |
 //! ```
 //!
 //! What always holds:
@@ -26,6 +27,7 @@ mod device_header;
 mod footer;
 mod group;
 mod log;
+mod mark;
 mod record;
 mod summary;
 
@@ -41,6 +43,7 @@ pub use footer::{
 };
 pub use group::{GROUP_HEADER_SIZE, GroupHeader, KIND_GROUP, seal_group};
 pub use log::{LogItem, scan_log};
+pub use mark::{DurableMark, KIND_MARK, MARK_HEADER_SIZE, MarkHeader, mark_size, seal_mark};
 pub use record::{
     EncodedRecord, KIND_RECORD, MAX_USER_KEY_SIZE, RECORD_HEADER_SIZE, RECORD_MAGIC, RecordFlags,
     RecordHeader, RecordView, VOID_TIME_EPOCH_MS, unit_round, void_time,

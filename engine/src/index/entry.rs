@@ -176,7 +176,8 @@ impl Flags {
     /// A system fact, not a user's record.
     pub const SYSTEM: Flags = Flags(8);
     /// A tombstone that has been there since a scrub pass began, and of which the pass has found no older
-    /// version yet (`jobs/scrub`). In RAM only: whoever replaces the entry makes flags without it.
+    /// version yet (`jobs/scrub`). In the entry of a record: written while a watermark is being applied, and above it
+    /// (`namespace/eviction.rs`). In RAM only: whoever replaces the entry makes flags of its own.
     pub const CANDIDATE: Flags = Flags(16);
 
     /// Flags from their bits, 0..32. Panics beyond.

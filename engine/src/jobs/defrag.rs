@@ -155,9 +155,11 @@ impl Defrag {
         let mut candidates = Vec::new();
         match volume.block_place(block).footer(epoch, &bytes) {
             Ok(footer) => candidates.extend(listed_versions(&footer).map(Candidate::of)),
-            Err(_) => logged_versions(&bytes, volume.salt(block, epoch), |version| {
-                candidates.push(Candidate::of(version));
-            }),
+            Err(_) => {
+                logged_versions(&bytes, volume.salt(block, epoch), |version| {
+                    candidates.push(Candidate::of(version));
+                });
+            }
         }
         VictimBytes::Read { bytes, candidates, next: 0, failed: 0 }
     }

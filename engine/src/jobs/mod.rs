@@ -1,16 +1,18 @@
-//! What happens by itself: flush, defrag, sweep, scrub, checkpoint. And the only place above the devices that knows threads.
+//! What happens by itself: flush, defrag, sweep, scrub, eviction, checkpoint. And the only place above the devices that knows threads.
 //!
 //! A job's `step` does bounded work, never waits, and says when it wants to be called again (I10). The
 //! threads here call steps; a test or a simulation calls them itself, in an order of its own.
 
 mod checkpoint;
 mod defrag;
+mod evict;
 mod flush;
 mod scrub;
 mod sweep;
 
 pub(crate) use checkpoint::Checkpoint;
 pub(crate) use defrag::Defrag;
+pub(crate) use evict::Evict;
 pub(crate) use flush::Flush;
 pub(crate) use scrub::Scrub;
 pub(crate) use sweep::Sweep;

@@ -115,12 +115,12 @@ impl Core {
         }
     }
 
-    /// Copies what a checkpoint keeps of a partition, in tag order: what a truncation has taken away is left out, and
+    /// Copies what a checkpoint keeps of a partition, in tag order: what a truncation or an eviction has taken away is left out, and
     /// what says when it was written (parity) is taken off. With it goes the next sequence number of that moment.
     pub fn copy_partition(&self, id: PartitionId, entries: &mut Vec<Entry>) -> u64 {
         let partition = self.index.lock(id);
         let living = partition.iter_from(None).filter(|entry| !self.sets.is_truncated(entry));
-        entries.extend(living.map(|entry| {
+        entries.extend(living.filter_map(|entry| self.evictions.kept(entry)).map(|entry| {
             let kept = entry.flags().without(Flags::PARITY).without(Flags::CANDIDATE);
             entry.with_flags(kept)
         }));

@@ -3,6 +3,7 @@
 
 use super::cache::ReadCache;
 use super::checkpoint::Checkpoints;
+use super::eviction::Evictions;
 use super::record::{Record, RecordBytes};
 use super::sets::{Set, Sets};
 use super::stats::Counters;
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     /// How many truncations there were, and up to which of them dead entries have left the index.
     pub truncations: AtomicU64,
     pub swept_truncations: AtomicU64,
+    pub evictions: Evictions,
 }
 
 /// Which streams a volume has.
@@ -289,6 +291,12 @@ impl Core {
 
     /// Live bytes, and how many there may be before writes are refused.
     pub fn space(&self) -> (u64, u64) {
+        let (used, capacity) = self.occupancy();
+        (used, capacity / 100 * u64::from(self.config.stop_writes_pct))
+    }
+
+    /// Live bytes, and how many the blocks take that records may use.
+    pub fn occupancy(&self) -> (u64, u64) {
         let mut used = 0;
         let mut limit = 0;
         for volume in &self.volumes {
@@ -298,7 +306,7 @@ impl Core {
             let blocks = volume.blocks.count().saturating_sub(fixed);
             limit += u64::from(blocks) * u64::from(WriteBuffer::payload_limit(volume.block_size()));
         }
-        (used, limit / 100 * u64::from(self.config.stop_writes_pct))
+        (used, limit)
     }
 
     /// Refuses writes once the engine closes. Under a partition's lock.

@@ -519,6 +519,7 @@ impl crate::namespace::core::Core {
             cache_size: self.cache.size(),
             used_size,
             used_limit,
+            evicted_below_ms: self.evictions.watermark().latest_ms(),
             scrub_pass_blocks: self.counters.scrub.pass_blocks(),
             checkpoint_id: self.checkpoints.last_id.load(Ordering::Relaxed),
             checkpoint_entries: self.checkpoints.entries.load(Ordering::Relaxed),

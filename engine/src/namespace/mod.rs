@@ -8,6 +8,7 @@ mod cache;
 mod checkpoint;
 pub(crate) mod core;
 mod draft;
+mod eviction;
 mod group;
 mod handle;
 mod policy;
@@ -24,10 +25,11 @@ mod write;
 
 pub(crate) use cache::ReadCache;
 pub(crate) use checkpoint::{CheckpointOutcome, Checkpoints};
+pub(crate) use eviction::{Evictions, Watermark, mask, watermark_of};
 pub(crate) use record::RecordBytes;
 pub(crate) use sets::Sets;
 pub(crate) use stats::Counters;
-pub(crate) use truncate::threshold_of;
+pub(crate) use truncate::{Refused, threshold_of};
 pub(crate) use write::{is_tombstone, may_outlive};
 
 pub use draft::{Draft, Outcome};

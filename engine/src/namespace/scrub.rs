@@ -133,7 +133,8 @@ impl Core {
     pub fn keep_tombstone(&self, id: PartitionId, tag: Tag, here: Location, epoch: u64) {
         let mut partition = self.index.lock(id);
         let Some(entry) = partition.get(tag) else { return };
-        if !entry.flags().contains(Flags::CANDIDATE) {
+        // In the entry of a record the bit means something else (`eviction.rs`).
+        if !entry.flags().contains(Flags::CANDIDATE) || !is_tombstone(&entry) {
             return;
         }
         // A mask is itself a version that is no deletion. The same place in another life of the block is another

@@ -56,6 +56,8 @@ counters! {
     deletes,
     /// Records that have expired.
     expired,
+    /// Records that were evicted before their time.
+    evicted,
     /// Times that a writer had to wait for space.
     waited,
     /// Writes refused because the namespace is full.
@@ -125,6 +127,8 @@ pub struct Stats {
     pub device_write_count: u64,
     /// Devices that have failed and take no more writes.
     pub failed_devices: u64,
+    /// The latest void-time before which records have been evicted, in milliseconds since the Unix epoch; 0: none was.
+    pub evicted_below_ms: u64,
     /// Of all blocks, those that the scrub pass under way has done; 0 between passes.
     pub scrub_pass_blocks: u64,
     /// The number of the checkpoint that the next start would begin from; 0: it would read all blocks.

@@ -6,9 +6,9 @@
 //! entry stays, as a tombstone, so that defrag goes on carrying the newest version along.
 
 use super::core::{Core, Life, life};
+use super::eviction::mask;
 use super::write::is_tombstone;
-use crate::index::{Entry, Flags, PartitionId};
-use crate::planted::{self, Bug};
+use crate::index::{Entry, PartitionId};
 use std::sync::atomic::Ordering;
 
 impl Core {
@@ -32,9 +32,7 @@ impl Core {
             if self.sets.is_truncated(&entry) {
                 gone.push(entry);
             } else if life(entry.void_time(), now) == Life::Over && !is_tombstone(&entry) {
-                let masks_others = entry.flags().contains(Flags::OLDER_MAY_OUTLIVE)
-                    && !planted::is(Bug::ExpiredHidesNothing);
-                if masks_others { masks.push(entry) } else { gone.push(entry) }
+                if mask(entry).is_some() { masks.push(entry) } else { gone.push(entry) }
             }
         }
         for entry in gone {
@@ -45,7 +43,9 @@ impl Core {
         for entry in masks {
             self.forget(&entry);
             self.counters.tombstones.fetch_add(1, Ordering::Relaxed);
-            partition.insert(entry.with_flags(entry.flags().with(Flags::TOMBSTONE)));
+            mask(entry).into_iter().for_each(|mask| {
+                partition.insert(mask);
+            });
         }
     }
 

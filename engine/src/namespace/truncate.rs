@@ -30,8 +30,8 @@ fn digest_of(set: Option<&str>) -> Digest {
     Digest::of(SYSTEM_SET.as_bytes(), kind, name.as_bytes())
 }
 
-/// Why nothing was truncated.
-enum Refused {
+/// Why nothing was truncated, or evicted.
+pub(crate) enum Refused {
     NoBlock,
     By(Error),
 }

@@ -290,7 +290,7 @@ impl Core {
         record.complete(self.next_sequence(), generation, expires_ms, now.0, RecordFlags(0), bin_count);
         let class = SizeClass::for_size(record.length());
         let void_time = void_time(expires_ms);
-        let mut flags = target.set.parity();
+        let mut flags = target.set.parity().with(self.evictions.flag(void_time));
         if void_time != 0 && current.entry.is_some_and(|old| may_outlive(&old, void_time)) {
             flags = flags.with(Flags::OLDER_MAY_OUTLIVE);
         }

@@ -22,7 +22,7 @@ use crate::format::{
     PartitionSummary, Summary, hash,
 };
 use crate::index::{Entry, Index, PARTITION_COUNT, PartitionId, RecoverySlot};
-use crate::namespace::Sets;
+use crate::namespace::{Sets, Watermark};
 use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
 use crate::volume::{FoundBlock, read_roots};
@@ -55,7 +55,8 @@ pub(super) fn roots(media: &Media<'_>) -> (Vec<CheckpointRoot>, u64) {
         let readable =
             roots.filter_map(|root| root.inspect_err(|error| tracing::error!("a root: {error}")).ok());
         let mut found: Vec<CheckpointRoot> = readable.collect();
-        found.retain(|root| root.set_uuid == header.set_uuid);
+        // A number without a successor was never given to a checkpoint.
+        found.retain(|root| root.set_uuid == header.set_uuid && root.id < u64::MAX);
         highest = found.iter().map(|root| root.id).fold(highest, u64::max);
         common = Some(match common {
             None => found,
@@ -103,7 +104,7 @@ pub(super) fn restore(
         below,
         system: Vec::new(),
         tail: &swept.index,
-        settlement: Settlement::new(media, sets, clock.now()),
+        settlement: Settlement::new(media, sets, Watermark::default(), clock.now()),
         index: Index::new(),
         outcome: Mutex::default(),
     };
@@ -111,7 +112,8 @@ pub(super) fn restore(
         return Ok(Err(unusable));
     }
     merge.system = merge.system_entries();
-    media.recover_thresholds(&swept.found, &merge.system, sets)?;
+    let watermark = media.recover_thresholds(&swept.found, &merge.system, sets)?;
+    merge.settlement = Settlement::new(media, sets, watermark, clock.now());
     let ranges = checkpoint.ranges(threads);
     crate::jobs::in_parallel(threads, ranges.len(), |i| merge.range(ranges[i].clone()));
     progress.check()?;
@@ -121,7 +123,7 @@ pub(super) fn restore(
     }
     let mut merged = Recovery::default();
     settled.iter().for_each(|counts| merge.settlement.add(counts, &mut merged));
-    let (index, used) = (merge.index, merge.settlement.into_used());
+    let (index, (used, watermark)) = (merge.index, merge.settlement.into_used());
     let Swept { mut found, max_sequence, recovery, .. } = swept;
     for part in &checkpoint.parts {
         found[usize::from(part.member)][part.block as usize] = FoundBlock::Held { epoch: part.epoch };
@@ -134,10 +136,11 @@ pub(super) fn restore(
         tombstones: merged.tombstones,
         expired: merged.expired,
         truncated: merged.truncated,
+        evicted: merged.evicted,
         ..recovery
     };
     let max_sequence = max_sequence.max(checkpoint.summary.next_sequence.saturating_sub(1));
-    Ok(Ok(Restored { index, found, used, max_sequence, recovery, parts: checkpoint.parts }))
+    Ok(Ok(Restored { index, found, used, max_sequence, recovery, watermark, parts: checkpoint.parts }))
 }
 
 /// A damaged block that turned out to hold nothing that counts stays out of use, as after a sweep of everything.
@@ -173,7 +176,8 @@ impl Checkpoint {
         while (bytes.len() as u64) < root.summary_size {
             let block = read_part(media, next)?;
             let (header, payload) = parse_part(media, &block, next, root.id)?;
-            if payload.is_empty() {
+            // A row of parts that comes back to itself would never end.
+            if payload.is_empty() || parts.contains(&next) {
                 return Err(Unusable::Summary);
             }
             bytes.extend_from_slice(payload);
@@ -390,7 +394,13 @@ impl Merge<'_> {
             merged.clear();
             let mut sequence = u64::MAX;
             if let Some(partition) = listed.next_if(|p| p.partition == id.get()) {
-                body.entries(partition, &mut entries)?;
+                let read = body.entries(partition, &mut entries);
+                if planted::is(Bug::RootBeforeParts) {
+                    entries.sort_unstable_by_key(|listed: &Listed| listed.entry.tag());
+                    entries.dedup_by_key(|listed| listed.entry.tag());
+                } else {
+                    read?;
+                }
                 sequence = partition.sequence;
             }
             self.partition(id, &entries, sequence, counts, &mut merged);
@@ -410,13 +420,10 @@ impl Merge<'_> {
     ) {
         let tail = self.tail.lock(id);
         let mut old = entries.iter().peekable();
-        let is_below = |entry: &Entry, sequence: u64| {
-            self.sets.get(entry.set_id()).is_some_and(|set| sequence < set.truncated_below())
-        };
-        // An entry was written before it was copied; what was truncated before that is not in the checkpoint.
+        // An entry was written before it was copied; what was truncated or evicted before that is not in the checkpoint.
         let of_checkpoint = |listed: &Listed, counts: &mut Counts| {
             let Listed { entry, counts: true } = listed else { return None };
-            self.settlement.judge(counts, *entry, is_below(entry, sequence.saturating_sub(1)))
+            self.settlement.judge(counts, *entry, sequence.saturating_sub(1))
         };
         for slot in tail.iter_from(None) {
             while let Some(listed) = old.next_if(|listed| listed.entry.tag() < slot.entry.tag()) {
@@ -426,7 +433,7 @@ impl Merge<'_> {
             // could outlive it. The tail does not: that version lies in a block that was not read.
             let hidden = old.next_if(|listed| listed.entry.tag() == slot.entry.tag());
             let winner = hidden.map_or(slot.entry, |hidden| outlives(slot.entry, &hidden.entry));
-            merged.extend(self.settlement.judge(counts, winner, is_below(&winner, slot.sequence)));
+            merged.extend(self.settlement.judge(counts, winner, slot.sequence));
         }
         for listed in old {
             merged.extend(of_checkpoint(listed, counts));
@@ -436,7 +443,7 @@ impl Merge<'_> {
             .system
             .iter()
             .filter(|(partition, entry)| *partition == id && tail.get(entry.tag()).is_none());
-        merged.extend(system.filter_map(|(_, entry)| self.settlement.judge(counts, *entry, false)));
+        merged.extend(system.filter_map(|(_, entry)| self.settlement.judge(counts, *entry, u64::MAX)));
         if merged.len() > before {
             merged.sort_unstable_by_key(Entry::tag);
         }

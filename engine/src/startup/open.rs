@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::{CheckpointRoot, DeviceHeader};
 use crate::index::Index;
 use crate::namespace::core::{Core, StreamPlan};
-use crate::namespace::{Checkpoints, Counters, ReadCache, Sets};
+use crate::namespace::{Checkpoints, Counters, Evictions, ReadCache, Sets, Watermark};
 use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
 use crate::signal::{Gate, Signal};
@@ -23,6 +23,13 @@ use crate::volume::{
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Openings of a set that its epochs can tell apart: they have the upper 24 bits of each.
+const MAX_INCARNATION: u64 = (1 << 24) - 1;
+
+/// Numbers that only ever grow do not come near this in any life of a device. One that says so is a lie, and counting on
+/// from it would begin anew at 0, below everything that is there.
+const NO_SUCCESSOR: u64 = 1 << 63;
 
 /// What the engine is given from outside.
 #[derive(Clone)]
@@ -77,6 +84,13 @@ fn open(config: NamespaceConfig, environment: &Environment) -> Result<(Arc<Core>
         let roots = if config.use_checkpoint { roots } else { Vec::new() };
         (restore(&config.name, environment, &clock, &media, roots, &sets)?, by_roots, next_checkpoint)
     };
+    if restored.max_sequence >= NO_SUCCESSOR {
+        return Err(Error::Config(format!(
+            "namespace '{}': a version with sequence number {} is on its devices; numbers end at \
+             {NO_SUCCESSOR}, so nothing could be written after it. Restore the set from a backup",
+            config.name, restored.max_sequence
+        )));
+    }
     begin_incarnation(&mut set, &restored.found, last_incarnation)?;
     finish(config, clock, set, sets, restored, next_checkpoint, start_ms)
 }
@@ -88,6 +102,7 @@ fn new_and_empty(headers: &[DeviceHeader]) -> Restored {
         used: headers.iter().map(|h| vec![0; h.block_count as usize]).collect(),
         max_sequence: 0,
         recovery: Recovery::default(),
+        watermark: Watermark::default(),
         parts: Vec::new(),
     }
 }
@@ -121,17 +136,13 @@ fn restore(
     clock.not_before(latest);
     progress.enter(OpenPhase::Settling);
     recovery.rejected_checkpoints = rejected;
-    media.recover_thresholds(&found, &system_entries(&index), sets)?;
-    let settlement = Settlement::new(media, sets, clock.now());
+    let watermark = media.recover_thresholds(&found, &system_entries(&index), sets)?;
+    let settlement = Settlement::new(media, sets, watermark, clock.now());
     let mut counts = Counts::default();
-    let index = index.into_entries(|_, slot| {
-        let set = sets.get(slot.entry.set_id());
-        let is_truncated = set.is_some_and(|set| slot.sequence < set.truncated_below());
-        settlement.judge(&mut counts, slot.entry, is_truncated)
-    });
+    let index = index.into_entries(|_, slot| settlement.judge(&mut counts, slot.entry, slot.sequence));
     settlement.add(&counts, &mut recovery);
-    let used = settlement.into_used();
-    Ok(Restored { index, found, used, max_sequence, recovery, parts: Vec::new() })
+    let (used, watermark) = settlement.into_used();
+    Ok(Restored { index, found, used, max_sequence, recovery, watermark, parts: Vec::new() })
 }
 
 fn open_device(config: &DeviceConfig, environment: &Environment) -> Result<Arc<dyn Device>> {
@@ -183,7 +194,17 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u
         }
     }
     let raised = u64::from(!planted::is(Bug::IncarnationStays));
-    let incarnation = set.headers.iter().map(|header| header.incarnation).fold(in_use, u64::max) + raised;
+    let last = set.headers.iter().map(|header| header.incarnation).fold(in_use, u64::max);
+    let highest_copy = set.headers.iter().map(|header| header.copy_sequence).max().unwrap_or(0);
+    if last >= MAX_INCARNATION || highest_copy >= NO_SUCCESSOR {
+        let name = set.devices[0].geometry().name;
+        let why = format!(
+            "its set has been opened {last} times and its headers written {highest_copy} times; no epoch is left for \
+             another opening after {MAX_INCARNATION} of them. Copy the records to a new set"
+        );
+        return Err(HeaderError::NotASet { name, why }.into());
+    }
+    let incarnation = last + raised;
     for (device, header) in set.devices.iter().zip(&mut set.headers) {
         header.incarnation = incarnation;
         write_header(device.as_ref(), header)?;
@@ -206,7 +227,7 @@ fn finish(
     let flush_work = Arc::new(Signal::default());
     let block_size = set.headers.iter().map(|header| header.block_size).max().unwrap_or(1);
     let ram_limit = ram_blocks(&config, set.devices.len(), block_size, plan);
-    let Restored { index, found, used, max_sequence, mut recovery, parts } = restored;
+    let Restored { index, found, used, max_sequence, mut recovery, watermark, parts } = restored;
     let volumes: Box<[Volume]> = set
         .devices
         .into_iter()
@@ -249,6 +270,7 @@ fn finish(
         is_closed: AtomicBool::new(false),
         truncations: AtomicU64::new(0),
         swept_truncations: AtomicU64::new(0),
+        evictions: Evictions::found(watermark),
         config,
     };
     core.report(&recovery);
@@ -272,7 +294,7 @@ impl Core {
         }
         tracing::info!(
             "namespace {name} on {devices}: {} records back in {} ms ({}; {} versions in {} blocks, {} of them \
-             read whole; {} tombstones, {} expired, {} truncated)",
+             read whole; {} tombstones, {} expired, {} truncated, {} evicted)",
             recovery.records,
             recovery.elapsed_ms,
             match recovery.checkpoint {
@@ -285,6 +307,7 @@ impl Core {
             recovery.tombstones,
             recovery.expired,
             recovery.truncated,
+            recovery.evicted,
         );
         if recovery.damaged_blocks > 0 {
             tracing::error!(

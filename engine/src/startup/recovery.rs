@@ -2,6 +2,7 @@
 
 use crate::format::PartPlace;
 use crate::index::{Entry, Index};
+use crate::namespace::Watermark;
 use crate::volume::FoundBlock;
 
 /// What a start found. Counts, except where said otherwise.
@@ -21,6 +22,12 @@ pub struct Recovery {
     pub scanned_blocks: u64,
     /// Blocks whose header or bytes could not be read: what they held may be missing.
     pub damaged_blocks: u64,
+    /// Versions in the durable part of blocks that were open, which the log names and which do not prove themselves: reads
+    /// of their keys give an error, unless there are newer versions.
+    pub damaged_versions: u64,
+    /// Runs of damaged bytes in the durable part of blocks that were open, of which it is not known what they held: an
+    /// older version may be served instead.
+    pub damaged_runs: u64,
     /// Versions of records seen, besides the checkpoint's.
     pub versions: u64,
     /// Records that are there.
@@ -31,6 +38,8 @@ pub struct Recovery {
     pub expired: u64,
     /// Records left out because their set was truncated after them.
     pub truncated: u64,
+    /// Records left out because they were evicted.
+    pub evicted: u64,
     /// How long it took, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -44,6 +53,8 @@ pub(super) struct Restored {
     pub used: Vec<Vec<u32>>,
     pub max_sequence: u64,
     pub recovery: Recovery,
+    /// What has been evicted.
+    pub watermark: Watermark,
     /// The blocks of the checkpoint that was used.
     pub parts: Vec<PartPlace>,
 }

@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 use crate::format::{BlockSalt, DeviceHeader, RecordView};
 use crate::index::{Entry, Flags, Location, PartitionId};
 use crate::namespace::core::{Life, Wanted, life};
-use crate::namespace::{Record, RecordBytes, Sets, is_tombstone, threshold_of};
+use crate::namespace::{
+    Record, RecordBytes, Sets, Watermark, is_tombstone, mask, threshold_of, watermark_of,
+};
 use crate::planted::{self, Bug};
 use crate::volume::FoundBlock;
 use std::collections::HashMap;
@@ -57,16 +59,20 @@ impl Media<'_> {
         Record::new(RecordBytes::Owned(bytes.to_vec())).map_err(corrupt)
     }
 
-    /// Reads the truncation thresholds out of the system's own records and gives them to the sets.
+    /// Reads the truncation thresholds out of the system's own records and gives them to the sets; and the watermark of
+    /// evictions.
     pub fn recover_thresholds(
         &self,
         found: &[Vec<FoundBlock>],
         system: &[(PartitionId, Entry)],
         sets: &Sets,
-    ) -> Result<()> {
+    ) -> Result<Watermark> {
         let mut thresholds: HashMap<Option<String>, u64> = HashMap::new();
+        let mut watermark = Watermark::default();
         for (partition, entry) in system {
-            if let Some((name, below)) = threshold_of(&self.record(found, *partition, entry)?) {
+            let record = self.record(found, *partition, entry)?;
+            watermark = watermark_of(&record).unwrap_or(watermark);
+            if let Some((name, below)) = threshold_of(&record) {
                 let threshold = thresholds.entry(name).or_default();
                 *threshold = below.max(*threshold);
             }
@@ -76,7 +82,7 @@ impl Media<'_> {
             let own = thresholds.get(&Some(set.name.to_string())).copied().unwrap_or(0);
             set.recover_threshold(own.max(for_all));
         }
-        Ok(())
+        Ok(watermark)
     }
 }
 
@@ -84,6 +90,7 @@ impl Media<'_> {
 pub(super) struct Settlement<'a> {
     media: &'a Media<'a>,
     sets: &'a Sets,
+    watermark: Watermark,
     now: Timestamp,
     /// Live bytes, by device and block.
     used: Vec<Box<[AtomicU32]>>,
@@ -96,19 +103,21 @@ pub(super) struct Counts {
     tombstones: u64,
     expired: u64,
     truncated: u64,
+    evicted: u64,
     /// Records, and expiring ones among them, by set number.
     sets: Vec<(i64, i64)>,
 }
 
 impl<'a> Settlement<'a> {
-    pub fn new(media: &'a Media<'a>, sets: &'a Sets, now: Timestamp) -> Self {
+    pub fn new(media: &'a Media<'a>, sets: &'a Sets, watermark: Watermark, now: Timestamp) -> Self {
         let blocks = |h: &DeviceHeader| (0..h.block_count).map(|_| AtomicU32::new(0)).collect();
-        Settlement { media, sets, now, used: media.headers.iter().map(blocks).collect() }
+        Settlement { media, sets, watermark, now, used: media.headers.iter().map(blocks).collect() }
     }
 
-    /// What becomes of the newest version of a key. `is_truncated`: it is older than its set's threshold.
-    pub fn judge(&self, counts: &mut Counts, entry: Entry, is_truncated: bool) -> Option<Entry> {
-        let mut kept = self.verdict(counts, entry, is_truncated)?;
+    /// What becomes of the newest version of a key. `sequence` is its number, or one that lies on the same side of every
+    /// threshold.
+    pub fn judge(&self, counts: &mut Counts, entry: Entry, sequence: u64) -> Option<Entry> {
+        let mut kept = self.verdict(counts, entry, sequence)?;
         if planted::is(Bug::GenerationForgotten) {
             kept = kept.with_generation(1);
         }
@@ -128,22 +137,26 @@ impl<'a> Settlement<'a> {
         Some(kept)
     }
 
-    fn verdict(&self, counts: &mut Counts, entry: Entry, is_truncated: bool) -> Option<Entry> {
+    fn verdict(&self, counts: &mut Counts, entry: Entry, sequence: u64) -> Option<Entry> {
         if entry.flags().contains(Flags::SYSTEM) {
             return Some(entry);
         }
-        if is_truncated {
+        if self.sets.get(entry.set_id()).is_some_and(|set| sequence < set.truncated_below()) {
             counts.truncated += 1;
             return None;
         }
-        if is_tombstone(&entry) || life(entry.void_time(), self.now) != Life::Over {
+        if is_tombstone(&entry) {
             return Some(entry);
         }
-        counts.expired += 1;
-        // An older version would still be alive: this one must go on hiding it.
-        let masks =
-            entry.flags().contains(Flags::OLDER_MAY_OUTLIVE) && !planted::is(Bug::ExpiredHidesNothing);
-        masks.then(|| entry.with_flags(entry.flags().with(Flags::TOMBSTONE)))
+        if life(entry.void_time(), self.now) == Life::Over {
+            counts.expired += 1;
+        } else if self.watermark.covers(entry.void_time(), sequence) {
+            counts.evicted += 1;
+        } else {
+            return Some(entry);
+        }
+        // An older version may still be alive: this one must go on hiding it.
+        mask(entry)
     }
 
     /// Adds up what a thread has settled.
@@ -152,6 +165,7 @@ impl<'a> Settlement<'a> {
         recovery.tombstones += counts.tombstones;
         recovery.expired += counts.expired;
         recovery.truncated += counts.truncated;
+        recovery.evicted += counts.evicted;
         for (number, &(objects, expiring)) in counts.sets.iter().enumerate() {
             if let Some(set) = self.sets.get(number as u16) {
                 set.count_many(objects, expiring);
@@ -159,11 +173,9 @@ impl<'a> Settlement<'a> {
         }
     }
 
-    /// Live bytes, by device and block.
-    pub fn into_used(self) -> Vec<Vec<u32>> {
-        self.used
-            .into_iter()
-            .map(|blocks| blocks.iter().map(|b| b.load(Ordering::Relaxed)).collect())
-            .collect()
+    /// Live bytes, by device and block; and what has been evicted.
+    pub fn into_used(self) -> (Vec<Vec<u32>>, Watermark) {
+        let counted = |blocks: Box<[AtomicU32]>| blocks.iter().map(|b| b.load(Ordering::Relaxed)).collect();
+        (self.used.into_iter().map(counted).collect(), self.watermark)
     }
 }

@@ -1,26 +1,28 @@
 //! The sweep: what the blocks of a device set hold, merged into one index.
 //!
 //! Without a checkpoint that is all blocks. Behind one it is the tail: blocks of later lives, and of the blocks that were
-//! open when the checkpoint began what was appended after. Of all other blocks only the header is read, to see that
-//! they are still what they were.
+//! open when the checkpoint began what was appended after. Of all other blocks only the first and the last page are read, to
+//! see that they are still what they were: a block whose new header never arrived shows the old one, but the new footer.
 
 use super::recovery::Recovery;
 use super::settle::Media;
 use crate::clock::Timestamp;
 use crate::device::{AlignedBuffer, Device, DeviceError, Request};
-use crate::format::{
-    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, CHECKPOINT_STREAM, DeviceHeader, FOOTER_TRAILER_SIZE, Fault,
-    Footer, FooterEntry, FooterTrailer, HEADER_PAGE, LogItem, MemberSummary, RecordFlags, UNIT, scan_log,
-    void_time,
-};
-use crate::index::{Entry, Flags, Index, Location, PartitionId, RecoverySlot, SizeClass, Tag};
+use crate::format::{BlockHeader, DeviceHeader, Footer, HEADER_PAGE, MemberSummary, RecordFlags, UNIT};
+use crate::index::{Entry, Flags, Index, Location, PartitionId, RecoverySlot, Tag};
 use crate::namespace::{Sets, may_outlive};
 use crate::planted::{self, Bug};
 use crate::progress::OpenProgress;
-use crate::volume::FoundBlock;
+use crate::volume::{
+    BlockId, BlockLife, BlockPlace, FoundBlock, LogDamage, NoFooter, Seen, Version, listed_versions,
+    logged_versions,
+};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Stands for bytes that cannot be read.
+const UNREADABLE: u8 = 0xFF;
 
 #[derive(Default)]
 struct Tally {
@@ -28,6 +30,8 @@ struct Tally {
     listed: AtomicU64,
     scanned: AtomicU64,
     damaged: AtomicU64,
+    damaged_versions: AtomicU64,
+    damaged_runs: AtomicU64,
     versions: AtomicU64,
     max_sequence: AtomicU64,
     latest_ms: AtomicU64,
@@ -56,18 +60,6 @@ pub(super) struct Swept {
     /// The latest moment that anything speaks of.
     pub latest: Timestamp,
     pub recovery: Recovery,
-}
-
-/// One version of one record, from a footer or a scan.
-struct Version {
-    digest: [u8; 20],
-    pos: u32,
-    class: SizeClass,
-    sequence: u64,
-    generation: u16,
-    void_time: u32,
-    flags: u8,
-    set_id: u16,
 }
 
 impl<'a> BlockSweep<'a> {
@@ -100,6 +92,8 @@ impl<'a> BlockSweep<'a> {
             listed_blocks: get(&self.tally.listed),
             scanned_blocks: get(&self.tally.scanned),
             damaged_blocks: get(&self.tally.damaged),
+            damaged_versions: get(&self.tally.damaged_versions),
+            damaged_runs: get(&self.tally.damaged_runs),
             versions: get(&self.tally.versions),
             ..Recovery::default()
         };
@@ -119,7 +113,8 @@ impl<'a> BlockSweep<'a> {
         self.devices[device].submit(Request::Read { offset, buffer }).wait().into_buffer()
     }
 
-    /// The whole block, for a scan. Pages that cannot be read are zeros: what they held may be missing, the rest is not.
+    /// The whole block, for a scan. Pages that cannot be read are filled with a byte that begins nothing and is no
+    /// padding: what they held may be missing, the rest is not.
     fn read_whole(&self, device: usize, block: u32) -> AlignedBuffer {
         let size = self.headers[device].block_size;
         self.read(device, block, 0, size).unwrap_or_else(|error| {
@@ -131,8 +126,10 @@ impl<'a> BlockSweep<'a> {
             let mut bytes = AlignedBuffer::zeroed(size as usize);
             let page = HEADER_PAGE as u32;
             for pos in (0..size).step_by(page as usize) {
-                if let Ok(read) = self.read(device, block, pos, page) {
-                    bytes[pos as usize..][..page as usize].copy_from_slice(&read);
+                let into = &mut bytes[pos as usize..][..page as usize];
+                match self.read(device, block, pos, page) {
+                    Ok(read) => into.copy_from_slice(&read),
+                    Err(_) => into.fill(UNREADABLE),
                 }
             }
             bytes
@@ -149,85 +146,89 @@ impl<'a> BlockSweep<'a> {
 
     fn block(&self, device: usize, block: u32) {
         let head = &self.headers[device];
-        let block_size = head.block_size;
+        let place = BlockPlace::new(head, BlockId(block));
         let page = HEADER_PAGE as u32;
         let first = self.read(device, block, 0, page);
-        if let Ok(first) = &first
-            && let Ok(header) = BlockHeader::parse(first)
-            && self.is_in_place(device, block, &header)
-            && self.tail_from(device, block, header.epoch).is_none()
-        {
-            self.note(device, block, &header);
-            return;
-        }
-        let last = self.read(device, block, block_size - page, page);
+        // Also of a block before the border: where the footer is newer than the header, the header's write was lost.
+        let last = self.read(device, block, head.block_size - page, page);
         let (first, last) = match (first, last) {
             (Err(error), Err(_)) => return self.damaged(device, block, &error.to_string()),
             (first, last) => (first.ok(), last.ok()),
         };
-        let header = match self.header(device, block, first.as_deref(), last.as_deref()) {
-            Ok(Some(header)) => header,
-            Ok(None) => return,
-            Err(fault) => {
-                self.damaged(device, block, &format!("its header is damaged: {fault}"));
-                return;
+        let (first, last) = (first.as_deref().unwrap_or_default(), last.as_deref().unwrap_or_default());
+        let life = match place.life(first, last) {
+            Seen::Life(life) => life,
+            Seen::Blank => return,
+            Seen::Misplaced(header) => {
+                let why = format!("its header is damaged: it is that of block {}", header.block_id);
+                return self.damaged(device, block, &why);
+            }
+            Seen::Damaged(fault) => {
+                return self.damaged(device, block, &format!("its header is damaged: {fault}"));
             }
         };
-        self.note(device, block, &header);
-        if header.stream == CHECKPOINT_STREAM {
+        self.note(device, block, &life);
+        if life.is_checkpoint() {
             return;
         }
-        let Some(from) = self.tail_from(device, block, header.epoch) else { return };
-        let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, header.epoch);
-        let footer = last.and_then(|last| self.footer(device, block, salt, header.epoch, &last));
-        let order = sealed_order(header.epoch, footer.as_ref());
+        let Some(from) = self.tail_from(device, block, life.epoch) else { return };
+        let footer = self.footer(device, &place, life.epoch, last);
+        let order = sealed_order(life.epoch, footer.as_ref());
         self.sealed[device][block as usize].store(order, Ordering::Relaxed);
+        let mut set_ids = SetIds { sweep: self, last: None };
         if let Some(footer) = footer {
             self.tally.listed.fetch_add(1, Ordering::Relaxed);
-            self.merge_footer(device, block, &footer, from);
+            // What a footer says of places outside the log is not believed.
+            let log = from..footer.trailer.data_end;
+            for version in listed_versions(&footer).filter(|version| log.contains(&version.pos)) {
+                self.merge(device, block, &version, &mut set_ids);
+            }
             return;
         }
         let bytes = self.read_whole(device, block);
         self.tally.scanned.fetch_add(1, Ordering::Relaxed);
-        scan_log(&bytes, salt, |item| {
-            let LogItem::Record(pos, record) = item else { return };
-            if pos < from {
-                return;
+        let damage = logged_versions(&bytes, place.salt(life.epoch), |version| {
+            if version.pos >= from {
+                self.tally.latest_ms.fetch_max(version.last_update_ms, Ordering::Relaxed);
+                self.merge(device, block, &version, &mut set_ids);
             }
-            let header = record.header();
-            self.tally.latest_ms.fetch_max(header.last_update_ms(), Ordering::Relaxed);
-            let Some(set_id) = self.set_id(record.set()) else { return };
-            self.merge(
-                device,
-                block,
-                Version {
-                    digest: header.digest,
-                    pos,
-                    class: SizeClass::for_size(header.length.min(SizeClass::MAX_SIZE)),
-                    sequence: header.sequence,
-                    generation: header.generation,
-                    void_time: void_time(header.expires_ms()),
-                    flags: header.flags,
-                    set_id,
-                },
-            );
         });
+        self.tell(device, block, from, &damage);
     }
 
-    /// Notes which life a block is in.
-    fn note(&self, device: usize, block: u32, header: &BlockHeader) {
+    /// Tells of damage in a block that was open: what was certainly on the device, and does not prove itself now.
+    fn tell(&self, device: usize, block: u32, from: u32, damage: &LogDamage) {
+        let name = &self.devices[device].geometry().name;
+        let named = damage.named.iter().filter(|&&pos| pos >= from).count();
+        if named > 0 {
+            self.tally.damaged_versions.fetch_add(named as u64, Ordering::Relaxed);
+            tracing::error!(
+                "device {name}: block {block}: damage within the durable part of an open block: {named} records do not \
+                 prove themselves; reads of their keys say so, unless there are newer versions"
+            );
+        }
+        // Below the border the checkpoint knows what was there.
+        for run in damage.unnamed.iter().filter(|run| run.end > from) {
+            self.tally.damaged_runs.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                "device {name}: block {block} offset {} length {}: damage within the durable part of an open block: it is \
+                 not known whose records these were; their keys may show an older version, or none",
+                run.start,
+                run.len()
+            );
+        }
+    }
+
+    /// Notes which life a block is in. One whose header is damaged is known by its epoch alone.
+    fn note(&self, device: usize, block: u32, life: &BlockLife) {
+        let (stream, first_sequence) =
+            life.header.map_or((0, 0), |header: BlockHeader| (header.stream, header.first_sequence));
         self.tally.blocks.fetch_add(1, Ordering::Relaxed);
-        self.tally.max_sequence.fetch_max(header.first_sequence, Ordering::Relaxed);
-        self.tally.latest_ms.fetch_max(header.opened_ms, Ordering::Relaxed);
-        let BlockHeader { epoch, stream, first_sequence, .. } = *header;
-        self.found[device].lock()[block as usize] = FoundBlock::Life { epoch, stream, first_sequence };
-    }
-
-    fn is_in_place(&self, device: usize, block: u32, header: &BlockHeader) -> bool {
-        let head = &self.headers[device];
-        header.set_uuid == head.set_uuid
-            && header.member_index == head.member_index
-            && header.block_id == block
+        let opened_ms = life.header.map_or(0, |header| header.opened_ms);
+        self.tally.max_sequence.fetch_max(first_sequence, Ordering::Relaxed);
+        self.tally.latest_ms.fetch_max(opened_ms, Ordering::Relaxed);
+        self.found[device].lock()[block as usize] =
+            FoundBlock::Life { epoch: life.epoch, stream, first_sequence };
     }
 
     /// From which position on a life of a block is to be looked at; none if all of it lies before the border.
@@ -243,97 +244,28 @@ impl<'a> BlockSweep<'a> {
         }
     }
 
-    /// The block's header; none if the block never had one. A damaged header is made up from the footer.
-    fn header(
-        &self,
-        device: usize,
-        block: u32,
-        first: Option<&[u8]>,
-        last: Option<&[u8]>,
-    ) -> Result<Option<BlockHeader>, Fault> {
-        let head = &self.headers[device];
-        let fault = match first.map_or(Err(Fault::Short), BlockHeader::parse) {
-            Ok(header) => {
-                let is_ours = self.is_in_place(device, block, &header);
-                // Another set's header is what an earlier use of the device left behind. A header of this set in
-                // the wrong place was written there instead of what should be there.
-                let is_misplaced = !is_ours && header.set_uuid == head.set_uuid;
-                return if is_misplaced { Err(Fault::Magic) } else { Ok(is_ours.then_some(header)) };
-            }
-            Err(fault) => fault,
-        };
-        // The trailer names its epoch; only if that is right does its salted checksum hold.
-        if let Some(last) = last {
-            let at = last.len() - FOOTER_TRAILER_SIZE as usize + 8;
-            let epoch = u64::from_le_bytes(last[at..at + 8].try_into().map_err(|_| Fault::Short)?);
-            let salt = BlockSalt::new(&head.set_uuid, head.member_index, block, epoch);
-            if FooterTrailer::parse(last, salt, epoch, head.block_size).is_ok() {
-                let header: BlockHeader = bytemuck::Zeroable::zeroed();
-                return Ok(Some(BlockHeader { block_id: block, epoch, ..header }));
-            }
-        }
-        // Zeros: never used, or the first write of a life that never reached the device.
-        let is_blank =
-            first.is_some_and(|first| first[..BLOCK_HEADER_SIZE as usize].iter().all(|&byte| byte == 0));
-        if is_blank { Ok(None) } else { Err(fault) }
-    }
-
-    fn footer(&self, device: usize, block: u32, salt: BlockSalt, epoch: u64, last: &[u8]) -> Option<Footer> {
-        let block_size = self.headers[device].block_size;
-        let trailer = FooterTrailer::parse(last, salt, epoch, block_size).ok()?;
+    /// The footer of life `epoch`; `last` is the block's last page, or nothing.
+    fn footer(&self, device: usize, place: &BlockPlace, epoch: u64, last: &[u8]) -> Option<Footer> {
+        let trailer = place.trailer(epoch, last).ok()?;
         let read;
-        let bytes = if trailer.footer_size as usize <= last.len() {
+        let end = if trailer.footer_size as usize <= last.len() {
             last
         } else {
-            read = self.read(device, block, block_size - trailer.footer_size, trailer.footer_size).ok()?;
+            let start = place.block_size - trailer.footer_size;
+            read = self.read(device, place.block.0, start, trailer.footer_size).ok()?;
             &read[..]
         };
-        match Footer::parse(bytes, trailer) {
+        match place.footer(epoch, end) {
             Ok(footer) => Some(footer),
-            Err(fault) => {
+            Err(NoFooter::NeverSealed) => None,
+            Err(NoFooter::Damaged(fault)) => {
                 let name = self.devices[device].geometry().name;
+                let block = place.block.0;
                 tracing::error!(
                     "device {name}: the footer of block {block} is damaged ({fault}): it is read whole"
                 );
                 None
             }
-        }
-    }
-
-    fn set_id(&self, name: &[u8]) -> Option<u16> {
-        let name = std::str::from_utf8(name).ok()?;
-        match self.sets.named(name) {
-            Ok(set) => Some(set.id),
-            Err(error) => {
-                tracing::error!("a record is left out: {error}");
-                None
-            }
-        }
-    }
-
-    fn merge_footer(&self, device: usize, block: u32, footer: &Footer, from: u32) {
-        // What a footer says of places outside the log is not believed.
-        let data_end = footer.trailer.data_end;
-        let set_ids: Vec<_> = footer.set_names.iter().map(|name| self.set_id(name.as_bytes())).collect();
-        let is_inside = |entry: &&FooterEntry| (from / UNIT..data_end / UNIT).contains(&entry.position);
-        for entry in footer.entries.iter().filter(is_inside) {
-            let Some(&Some(set_id)) = set_ids.get(usize::from(entry.set_index)) else { continue };
-            let mut digest = [0; 20];
-            digest[..10].copy_from_slice(&entry.digest_prefix);
-            self.merge(
-                device,
-                block,
-                Version {
-                    digest,
-                    pos: entry.position * UNIT,
-                    class: SizeClass::new(entry.class()),
-                    sequence: entry.sequence,
-                    generation: entry.generation,
-                    void_time: entry.void_time,
-                    flags: entry.flags(),
-                    set_id,
-                },
-            );
         }
     }
 
@@ -344,23 +276,24 @@ impl<'a> BlockSweep<'a> {
         self.sealed[device][block as usize].load(Ordering::Relaxed)
     }
 
-    fn merge(&self, device: usize, block: u32, version: Version) {
+    fn merge(&self, device: usize, block: u32, version: &Version<'_>, set_ids: &mut SetIds<'_, 'a>) {
+        let Some(set_id) = set_ids.of(version.set) else { return };
         self.tally.versions.fetch_add(1, Ordering::Relaxed);
         self.tally.max_sequence.fetch_max(version.sequence, Ordering::Relaxed);
         let header = &self.headers[device];
         let offset = u64::from(block) * u64::from(header.block_size) + u64::from(version.pos);
         let location = Location { device: header.member_index as u8, unit: offset / u64::from(UNIT) };
         let mut flags = Flags::NONE;
-        if version.flags & RecordFlags::TOMBSTONE != 0 {
+        if version.flags.has(RecordFlags::TOMBSTONE) {
             flags = flags.with(Flags::TOMBSTONE);
         }
-        if version.flags & RecordFlags::SYSTEM != 0 {
+        if version.flags.has(RecordFlags::SYSTEM) {
             flags = flags.with(Flags::SYSTEM);
         }
         let entry = Entry::new(Tag::of(&version.digest), location, version.class)
             .with_generation(version.generation)
             .with_void_time(version.void_time)
-            .with_set_id(version.set_id)
+            .with_set_id(set_id)
             .with_flags(flags);
         let new = RecoverySlot { entry, sequence: version.sequence };
         let mut partition = self.index.lock(PartitionId::of(&version.digest));
@@ -369,6 +302,31 @@ impl<'a> BlockSweep<'a> {
             None => new,
         };
         partition.insert(merged);
+    }
+}
+
+/// The numbers of sets by their names, the last of which is remembered: most records of a block are of one set.
+struct SetIds<'s, 'a> {
+    sweep: &'s BlockSweep<'a>,
+    last: Option<(Vec<u8>, Option<u16>)>,
+}
+
+impl SetIds<'_, '_> {
+    fn of(&mut self, name: &[u8]) -> Option<u16> {
+        if let Some((_, id)) = self.last.as_ref().filter(|(last, _)| last == name) {
+            return *id;
+        }
+        let named = std::str::from_utf8(name).ok().map(|name| self.sweep.sets.named(name));
+        let id = match named {
+            Some(Ok(set)) => Some(set.id),
+            Some(Err(error)) => {
+                tracing::error!("a record is left out: {error}");
+                None
+            }
+            None => None,
+        };
+        self.last = Some((name.to_vec(), id));
+        id
     }
 }
 

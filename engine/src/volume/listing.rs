@@ -1,13 +1,18 @@
 //! What a block's bytes say that the block holds: whose life it is in, and which versions of records.
 //!
-//! Who reads blocks back reads them here, so that nobody sees more or less than a cold start would:
-//! defrag, which moves what is alive; scrub, which proves what is gone.
+//! Who reads blocks back reads them here, so that nobody sees more or less than another: a cold start; defrag, which
+//! moves what is alive; scrub, which proves what is gone.
 //!
 //! ```text
 //! first page: header of life e   --->  footer of e at the end?  yes: its entries   no: a scan of the log
 //!             damaged            --->  the life that the trailer at the end names, if that proves itself
+//!             older than the footer --> the footer's: the write of the newer header was lost
 //!             zeros, another set's --> blank
 //! ```
+//!
+//! A scan goes by the marks in the log, too (`format/mark.rs`). They say up to where the block was certainly on the
+//! device, and name what lies there. What they name and a scan does not find is damaged, and is listed all the same: its key
+//! must answer with an error, not with an older version. Damage there that no mark names is told as a run of bytes.
 //!
 //! A block can show two lives: the header's, and at its end the footer of the life before, which stays there until
 //! the present one is sealed. While the header is whole the earlier life does not count. It is told apart here
@@ -19,9 +24,11 @@
 use super::block_table::BlockId;
 use crate::format::{
     BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, CHECKPOINT_STREAM, DeviceHeader, FOOTER_TRAILER_SIZE, Fault,
-    Footer, FooterTrailer, LogItem, RECORD_HEADER_SIZE, RecordFlags, RecordView, UNIT, scan_log, void_time,
+    Footer, FooterEntry, FooterTrailer, LogItem, RECORD_HEADER_SIZE, RecordFlags, RecordView, UNIT, scan_log,
+    unit_round, void_time,
 };
 use crate::index::SizeClass;
+use std::ops::Range;
 
 /// Which block of which device a run of bytes is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,16 +95,22 @@ impl BlockPlace {
 
     /// Which life the block shows. `first` begins with the block, `last` ends with it; a page each is enough.
     pub fn life(&self, first: &[u8], last: &[u8]) -> Seen {
-        let fault = match BlockHeader::parse(first) {
-            Ok(header) if self.owns(&header) => {
+        let trailer = self.any_trailer(last);
+        let header = BlockHeader::parse(first);
+        let fault = match (header, trailer) {
+            // A footer comes after everything else: the write of its life's header was lost, or landed elsewhere.
+            (Ok(header), Some(trailer)) if !self.owns(&header) || header.epoch < trailer.epoch => {
+                Fault::Magic
+            }
+            (Ok(header), _) if self.owns(&header) => {
                 return Seen::Life(BlockLife { epoch: header.epoch, header: Ok(header) });
             }
-            Ok(header) if header.set_uuid == self.set_uuid => return Seen::Misplaced(header),
+            (Ok(header), _) if header.set_uuid == self.set_uuid => return Seen::Misplaced(header),
             // Another set's header is what an earlier use of the device left behind.
-            Ok(_) => return Seen::Blank,
-            Err(fault) => fault,
+            (Ok(_), _) => return Seen::Blank,
+            (Err(fault), _) => fault,
         };
-        if let Some(trailer) = self.any_trailer(last) {
+        if let Some(trailer) = trailer {
             return Seen::Life(BlockLife { epoch: trailer.epoch, header: Err(fault) });
         }
         let head = first.get(..BLOCK_HEADER_SIZE as usize);
@@ -163,18 +176,19 @@ pub struct Version<'a> {
     pub generation: u16,
     /// When it expires, in seconds since 2010-01-01 UTC; 0 is never.
     pub void_time: u32,
+    /// When it was written, in Unix milliseconds; 0 where a footer or a mark lists it, which do not know.
+    pub last_update_ms: u64,
     /// What it is.
     pub flags: RecordFlags,
     /// The set's name.
     pub set: &'a [u8],
 }
 
-/// The versions that a footer lists, by position.
-pub fn listed_versions(footer: &Footer) -> impl Iterator<Item = Version<'_>> {
-    footer.entries.iter().map(|entry| {
+impl<'a> Version<'a> {
+    /// What a footer or a mark says of a record.
+    fn listed(entry: &FooterEntry, set: &'a str) -> Self {
         let mut digest = [0; 20];
         digest[..10].copy_from_slice(&entry.digest_prefix);
-        let set = footer.set_names.get(usize::from(entry.set_index));
         Version {
             digest,
             pos: entry.position.saturating_mul(UNIT),
@@ -182,32 +196,111 @@ pub fn listed_versions(footer: &Footer) -> impl Iterator<Item = Version<'_>> {
             sequence: entry.sequence,
             generation: entry.generation,
             void_time: entry.void_time,
+            last_update_ms: 0,
             flags: RecordFlags(entry.flags()),
-            set: set.map_or(&[], |name| name.as_bytes()),
+            set: set.as_bytes(),
         }
-    })
-}
+    }
 
-/// The versions that a scan of a block's log finds, by position.
-pub fn logged_versions<'a>(block: &'a [u8], salt: BlockSalt, mut visit: impl FnMut(Version<'a>)) {
-    scan_log(block, salt, |item| {
-        let LogItem::Record(pos, record) = item else { return };
+    /// What a whole record says of itself; none if it has a length without a class: the engine did not write it.
+    fn logged(pos: u32, record: &RecordView<'a>) -> Option<Self> {
         let header = record.header();
-        // A record of a length that has no class was not written by the engine.
-        if header.length > SizeClass::MAX_SIZE {
-            return;
-        }
-        visit(Version {
+        (header.length <= SizeClass::MAX_SIZE).then(|| Version {
             digest: header.digest,
             pos,
             class: SizeClass::for_size(header.length),
             sequence: header.sequence,
             generation: header.generation,
             void_time: void_time(header.expires_ms()),
+            last_update_ms: header.last_update_ms(),
             flags: header.flags(),
             set: record.set(),
-        });
+        })
+    }
+
+    fn end(&self) -> u32 {
+        self.pos + self.class.bytes()
+    }
+}
+
+/// The versions that a footer lists, by position.
+pub fn listed_versions(footer: &Footer) -> impl Iterator<Item = Version<'_>> {
+    footer.entries.iter().map(|entry| {
+        let set = footer.set_names.get(usize::from(entry.set_index));
+        Version::listed(entry, set.map_or("", |name| name))
+    })
+}
+
+/// What of a scanned log is not as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogDamage {
+    /// Bytes of the block, from its start, that were certainly on the device.
+    pub durable_end: u32,
+    /// Where in the block the damaged versions are that marks name.
+    pub named: Vec<u32>,
+    /// What else is damaged below `durable_end`: it is not known what was there.
+    pub unnamed: Vec<Range<u32>>,
+}
+
+/// The versions that a scan of a block's log finds, by position, and behind them those that are damaged.
+pub fn logged_versions<'a>(
+    block: &'a [u8],
+    salt: BlockSalt,
+    mut visit: impl FnMut(Version<'a>),
+) -> LogDamage {
+    let mut damage = LogDamage { durable_end: BLOCK_HEADER_SIZE, ..LogDamage::default() };
+    let (mut found, mut strays, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+    // What is accounted for, in order of the positions until damaged versions are added.
+    let mut known: Vec<Range<u32>> = Vec::new();
+    scan_log(block, salt, |item| match item {
+        LogItem::Record(pos, record) => {
+            known.push(pos..pos + unit_round(record.header().length));
+            if let Some(version) = Version::logged(pos, &record) {
+                found.push(pos);
+                visit(version);
+            }
+        }
+        LogItem::Stray(pos, record) => strays.extend(Version::logged(pos, &record)),
+        LogItem::Group(pos, group) => known.push(pos..pos + group.length),
+        LogItem::Mark(pos, mark) => {
+            known.push(pos..pos + mark.header.length);
+            damage.durable_end = damage.durable_end.max(mark.header.durable_end);
+            marks.push(mark);
+        }
     });
+    // Their frame was whole once, and so they count, each for itself, as they will when a footer lists them.
+    for version in strays.into_iter().filter(|version| version.end() <= damage.durable_end) {
+        found.push(version.pos);
+        known.push(version.pos..version.end());
+        visit(version);
+    }
+    found.sort_unstable();
+    for (mark, entry) in marks.iter().flat_map(|mark| mark.entries.iter().map(move |entry| (mark, entry))) {
+        let version = Version::listed(entry, mark.set_names.get(usize::from(entry.set_index)).unwrap_or(&""));
+        if found.binary_search(&version.pos).is_err() {
+            damage.named.push(version.pos);
+            known.push(version.pos..version.end());
+            visit(version);
+        }
+    }
+    damage.unnamed = unaccounted(block, known, damage.durable_end);
+    damage
+}
+
+/// The runs of bytes from the header to `end` that are neither `known` nor zeros, as padding is.
+fn unaccounted(block: &[u8], mut known: Vec<Range<u32>>, end: u32) -> Vec<Range<u32>> {
+    known.sort_unstable_by_key(|range| range.start);
+    known.push(end..end);
+    let (mut runs, mut at) = (Vec::new(), BLOCK_HEADER_SIZE);
+    for range in known {
+        let gap = block.get(at as usize..range.start.min(end) as usize).unwrap_or_default();
+        let (first, last) = (gap.iter().position(|&byte| byte != 0), gap.iter().rposition(|&byte| byte != 0));
+        if let (Some(first), Some(last)) = (first, last) {
+            runs.push(at + first as u32..at + last as u32 + 1);
+        }
+        at = at.max(range.end);
+    }
+    runs
 }
 
 /// The record that a list places at `pos` of a block, proved: length, checksum for its place, digest.
@@ -226,7 +319,7 @@ pub fn listed_record<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{EncodedRecord, FooterEntry};
+    use crate::format::{EncodedRecord, mark_size, seal_group, seal_mark};
     use bytemuck::Zeroable;
 
     const SIZE: u32 = 16384;
@@ -287,6 +380,96 @@ mod tests {
         assert!(listed_record(&block, place().salt(9), 64, &[9; 10]).is_ok());
         assert_eq!(listed_record(&block, place().salt(9), 64, &[8; 10]).err(), Some(Fault::Checksum));
         assert_eq!(listed_record(&block, place().salt(9), SIZE - 16, &[9; 10]).err(), Some(Fault::Short));
+    }
+
+    /// A record of 128 bytes with this sequence number as its digest's bytes.
+    fn put(block: &mut [u8], pos: u32, sequence: u64, flags: u8) -> FooterEntry {
+        let mut record = EncodedRecord::begin(&[sequence as u8; 20], b"users", 0, b"", 0);
+        record.body().extend_from_slice(&[1; 59]);
+        record.complete(sequence, 3, 0, 0, RecordFlags(flags), 1);
+        record.place(&mut block[pos as usize..][..128], place().salt(9), pos);
+        FooterEntry {
+            sequence,
+            position: pos / UNIT,
+            digest_prefix: [sequence as u8; 10],
+            generation: 3,
+            class_and_flags: FooterEntry::pack(SizeClass::for_size(128).get(), flags),
+            ..FooterEntry::zeroed()
+        }
+    }
+
+    /// An open block of three commits: a record and a group of two, a record, and one with a mark that lists all
+    /// before it but the last.
+    fn open_block() -> Vec<u8> {
+        let mut block = vec![0; SIZE as usize];
+        block[..64].copy_from_slice(&header(9).encode());
+        let mut entries = vec![put(&mut block, 64, 1, 0)];
+        entries.push(put(&mut block, 192 + 32, 2, RecordFlags::IN_GROUP));
+        entries.push(put(&mut block, 352, 3, RecordFlags::IN_GROUP));
+        seal_group(&mut block[192..480], 2, 2, place().salt(9), 192);
+        put(&mut block, 4096, 4, 0);
+        put(&mut block, 8192, 5, 0);
+        let size = mark_size(3, 6);
+        let target = &mut block[8192 + 128..][..size as usize];
+        seal_mark(target, 8192, &entries, &["users"], place().salt(9), 8192 + 128);
+        block
+    }
+
+    fn logged(block: &[u8]) -> (Vec<u64>, LogDamage) {
+        let mut sequences = Vec::new();
+        let damage = logged_versions(block, place().salt(9), |version| {
+            assert_eq!((version.set, version.generation), (&b"users"[..], 3));
+            sequences.push(version.sequence);
+        });
+        sequences.sort_unstable();
+        (sequences, damage)
+    }
+
+    #[test]
+    fn what_a_mark_names_is_listed_though_it_is_damaged() {
+        let whole = open_block();
+        assert_eq!(
+            logged(&whole),
+            ([1, 2, 3, 4, 5].into(), LogDamage { durable_end: 8192, ..LogDamage::default() })
+        );
+        for (range, named) in [(64..191, 64), (224..351, 224), (352..479, 352)] {
+            for at in range.clone() {
+                let mut block = whole.clone();
+                block[at] ^= 0x10;
+                let (sequences, damage) = logged(&block);
+                assert_eq!(sequences, [1, 2, 3, 4, 5], "byte {at}");
+                assert_eq!(damage.named, [named], "byte {at}");
+            }
+            let mut block = whole.clone();
+            block[range].fill(0);
+            assert_eq!(logged(&block).1.named, [named]);
+        }
+    }
+
+    #[test]
+    fn damage_below_the_durable_end_that_no_mark_names_is_told_as_a_run() {
+        let mut block = open_block();
+        block[4096 + 70] ^= 1;
+        let (sequences, damage) = logged(&block);
+        assert_eq!((sequences.as_slice(), damage.named.len()), (&[1, 2, 3, 5][..], 0));
+        assert_eq!(damage.unnamed, vec![4096..4096 + 128]);
+        // Behind the durable end nothing is certain: a torn record is no damage.
+        let mut block = open_block();
+        block[8192 + 70] ^= 1;
+        let (sequences, damage) = logged(&block);
+        assert_eq!(
+            (sequences.as_slice(), damage.named.len(), damage.unnamed),
+            (&[1, 2, 3, 4][..], 0, vec![])
+        );
+    }
+
+    #[test]
+    fn without_its_mark_a_block_is_read_as_before_there_were_any() {
+        let mut block = open_block();
+        block[8192 + 140] ^= 1;
+        assert_eq!(logged(&block).1, LogDamage { durable_end: 64, ..LogDamage::default() });
+        block[224] ^= 1;
+        assert_eq!(logged(&block).0, [1, 4, 5]);
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub use header::{
     DeviceSet, FormatOptions, HeaderError, claim_devices, has_damaged_copy, read_header, write_header,
 };
 pub use listing::{
-    BlockLife, BlockPlace, NoFooter, Seen, Version, listed_record, listed_versions, logged_versions,
+    BlockLife, BlockPlace, LogDamage, NoFooter, Seen, Version, listed_record, listed_versions,
+    logged_versions,
 };
 pub use sealed::SealedBlock;
 pub use stream::{PendingWrite, Progress, Stream, StreamGuard, StreamId};

@@ -159,7 +159,10 @@ impl StreamState {
         let Some(open) = self.open.as_mut().filter(|open| open.has_tail()) else { return false };
         let first_append = open.first_unfrozen;
         let block = open.id;
-        let (range, copy) = open.freeze();
+        // What has been answered as durable has left the queue.
+        let oldest = self.pieces.iter().find(|piece| piece.block == block);
+        let durable_end = oldest.map_or(open.border(), |piece| piece.pos);
+        let (range, copy) = open.freeze(durable_end);
         let piece = Piece {
             id: self.next_piece,
             first_append,

@@ -9,14 +9,16 @@
 //! overwritten in place by a newer version that fits: a hot counter costs no space. Freezing pads the
 //! tail to whole physical sectors, so no sector that holds acknowledged data is written twice.
 //!
-//! The buffer always keeps room for the footer that describes what it holds.
+//! The buffer always keeps room for the footer that describes what it holds. Until the block has that, each commit
+//! ends with a mark of what was durable when it was frozen (`format/mark.rs`): in the padding, which costs nothing.
 
 use super::block_table::BlockId;
 use super::sealed::SealedBlock;
 use crate::device::AlignedBuffer;
 use crate::format::{
-    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, COMMIT_ALIGNMENT, EncodedRecord, FOOTER_TRAILER_SIZE, Footer,
-    FooterEntry, GROUP_HEADER_SIZE, RecordFlags, UNIT, footer_size, seal_group, void_time,
+    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, COMMIT_ALIGNMENT, EncodedRecord, FOOTER_ENTRY_SIZE,
+    FOOTER_TRAILER_SIZE, Footer, FooterEntry, GROUP_HEADER_SIZE, MARK_HEADER_SIZE, RecordFlags, UNIT,
+    footer_size, mark_size, seal_group, seal_mark, void_time,
 };
 use crate::index::SizeClass;
 use crate::planted::{self, Bug};
@@ -26,6 +28,12 @@ use std::sync::Arc;
 
 /// Says that nothing in the tail waits for the device.
 pub const NONE: u64 = u64::MAX;
+
+/// Marks may take this share of a block beyond the padding that they find: a commit that leaves none, or a backlog of
+/// many small records. What has no room waits for a later commit.
+const MARK_SHARE: u32 = 32;
+/// Padding of fewer bytes than this takes no mark worth writing: its header, an entry and a set's name.
+const SMALLEST_GAP: u32 = MARK_HEADER_SIZE + FOOTER_ENTRY_SIZE + 64;
 
 /// The open block of a stream.
 pub struct WriteBuffer {
@@ -45,6 +53,12 @@ pub struct WriteBuffer {
     names_size: u32,
     /// Set while the tail holds a group: what a frame covers cannot change in place.
     last_group_end: u32,
+    /// What the last mark said is durable.
+    marked_end: u32,
+    /// How many of `entries` marks have listed.
+    marked_count: usize,
+    /// Bytes that marks took beyond padding.
+    marked_extra: u32,
 }
 
 impl WriteBuffer {
@@ -65,6 +79,9 @@ impl WriteBuffer {
             set_ids: HashMap::new(),
             names_size: 0,
             last_group_end: 0,
+            marked_end: BLOCK_HEADER_SIZE,
+            marked_count: 0,
+            marked_extra: 0,
         }
     }
 
@@ -225,8 +242,54 @@ impl WriteBuffer {
         self.pos = end;
     }
 
-    /// Gives the tail to a commit, as a copy: where it goes in the block, and its bytes.
-    pub fn freeze(&mut self) -> (Range<u32>, AlignedBuffer) {
+    /// Ends the tail with a mark: below `durable_end` everything is on the device. It lists the records there that no
+    /// mark has listed yet, oldest first, as far as there is room.
+    fn mark(&mut self, durable_end: u32) {
+        let durable_count = self.entries.partition_point(|entry| entry.position < durable_end / UNIT);
+        if durable_end <= self.marked_end && durable_count == self.marked_count {
+            return;
+        }
+        let waiting = &self.entries[self.marked_count..durable_count];
+        let padded = self.pos.next_multiple_of(COMMIT_ALIGNMENT);
+        let gap = padded - self.pos;
+        let wanted = mark_size(waiting.len() as u32, 0);
+        let pages = (wanted.saturating_sub(gap) / COMMIT_ALIGNMENT).max(u32::from(gap < SMALLEST_GAP));
+        let footer = footer_size(self.entries.len() as u32, self.names_size);
+        let allowed = (self.pos / MARK_SHARE).saturating_sub(self.marked_extra);
+        let free = (self.block_size() - footer - padded).min(allowed) / COMMIT_ALIGNMENT;
+        let room = gap + pages.min(free) * COMMIT_ALIGNMENT;
+        let (mut listed, mut names, mut names_size): (Vec<FooterEntry>, Vec<&str>, u32) = Default::default();
+        let mut indexes: HashMap<u16, u16> = HashMap::new();
+        for entry in waiting {
+            let name: &str = &self.set_names[usize::from(entry.set_index)];
+            let is_new = !indexes.contains_key(&entry.set_index);
+            let size = names_size + if is_new { name.len() as u32 + 1 } else { 0 };
+            if mark_size(listed.len() as u32 + 1, size) > room {
+                break;
+            }
+            if is_new {
+                indexes.insert(entry.set_index, names.len() as u16);
+                names.push(name);
+                names_size = size;
+            }
+            listed.push(FooterEntry { set_index: indexes[&entry.set_index], ..*entry });
+        }
+        let size = mark_size(listed.len() as u32, names_size);
+        if size > room {
+            return;
+        }
+        let target = &mut self.bytes[self.pos as usize..(self.pos + size) as usize];
+        seal_mark(target, durable_end, &listed, &names, self.salt, self.pos);
+        self.pos += size;
+        self.marked_end = durable_end;
+        self.marked_count += listed.len();
+        self.marked_extra += self.pos.next_multiple_of(COMMIT_ALIGNMENT) - padded;
+    }
+
+    /// Gives the tail to a commit, as a copy: where it goes in the block, and its bytes. What the block has below
+    /// `durable_end` is on the device by now.
+    pub fn freeze(&mut self, durable_end: u32) -> (Range<u32>, AlignedBuffer) {
+        self.mark(durable_end);
         let unpadded = self.pos;
         self.pad();
         let range = self.frozen..self.pos;

@@ -54,7 +54,7 @@ fn known(shared: &Shared) -> Vec<(&'static str, String)> {
         ("io-threads", config.threads.to_string()),
         ("maxclients", shared.max_connections.load(Relaxed).to_string()),
         ("maxmemory", "0".to_owned()),
-        ("maxmemory-policy", "noeviction".to_owned()),
+        ("maxmemory-policy", policy(shared).to_owned()),
         ("notify-keyspace-events", String::new()),
         ("port", shared.port.load(Relaxed).to_string()),
         ("proto-max-bulk-len", config.max_record.0.to_string()),
@@ -65,6 +65,11 @@ fn known(shared: &Shared) -> Vec<(&'static str, String)> {
         ("timeout", (shared.idle_timeout_ms.load(Relaxed) / 1000).to_string()),
         ("tls-port", "0".to_owned()),
     ]
+}
+
+/// What Redis would call what happens when space runs short.
+pub(super) fn policy(shared: &Shared) -> &'static str {
+    if shared.config.evict_above > 0 { "volatile-ttl" } else { "noeviction" }
 }
 
 fn get(shared: &Shared, args: Args<'_>, reply: &mut Reply) {

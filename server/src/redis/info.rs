@@ -97,7 +97,7 @@ fn memory(shared: &Shared, out: &mut String) {
     line(out, "used_memory_rss", resident);
     line(out, "used_memory_dataset", stats_of(shared).memory);
     line(out, "maxmemory", 0);
-    line(out, "maxmemory_policy", "noeviction");
+    line(out, "maxmemory_policy", crate::redis::config_command::policy(shared));
     line(out, "mem_fragmentation_ratio", "1.00");
 }
 

@@ -25,6 +25,7 @@ mod info;
 mod inline;
 mod keys;
 pub(crate) mod number;
+pub mod offline;
 mod output;
 pub(crate) mod parser;
 mod reply;

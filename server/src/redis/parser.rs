@@ -65,7 +65,7 @@ pub(crate) struct ParserLimits {
 }
 
 /// Why a request cannot be understood; the connection is closed after saying so.
-pub(crate) type ProtocolError = &'static str;
+pub type ProtocolError = &'static str;
 
 /// Why the parser stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,14 +3,9 @@
 //! A script is lines of commands and of the raw reply to each, with CRLF written as blanks' `|`; the same
 //! helper runs them all. What the replies should be was taken from Redis 7.2.
 
-use super::output::Output;
-use super::parser::Parser;
-use super::session::{Session, run_batch};
-use crate::clients::Client;
+use super::offline::Offline;
+use super::session::run_batch;
 use crate::config::Config;
-use crate::counters::Counters;
-use crate::opening::Opening;
-use crate::shared::Shared;
 use crate::store::{Store, StoreConfig};
 use aerolith_tests::device::TestDevice;
 use std::sync::Arc;
@@ -20,12 +15,7 @@ mod generic;
 mod strings;
 
 /// A connection without a socket.
-pub(super) struct Rig {
-    session: Session,
-    parser: Parser,
-    output: Output,
-    runtime: tokio::runtime::Runtime,
-}
+pub(super) struct Rig(Offline);
 
 impl Rig {
     pub(super) fn new() -> Rig {
@@ -33,38 +23,25 @@ impl Rig {
     }
 
     pub(super) fn with(config: Config) -> Rig {
-        let store = Store::in_memory(&StoreConfig::of(&config)).unwrap();
-        Rig::over(config, store)
+        Rig(Offline::new(config).unwrap())
     }
 
     /// One whose data lies on a device that does as it is told.
     pub(super) fn on(device: &Arc<TestDevice>, config: Config) -> Rig {
         let store = Store::on_device(&StoreConfig::of(&config), device.clone()).unwrap();
-        Rig::over(config, store)
-    }
-
-    fn over(config: Config, store: Store) -> Rig {
-        let shared = Arc::new(Shared::new(config, Opening::done(store)));
-        let address = "127.0.0.1:1".parse().unwrap();
-        let client = Arc::new(Client::new(shared.clients.next_id(), address, address));
-        assert!(shared.clients.admit(&client, 1));
-        Rig {
-            parser: Parser::new(shared.limits.parser()),
-            output: Output::new(None, client.clone(), &shared.limits),
-            session: Session::new(shared, client, Arc::new(Counters::new())),
-            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap(),
-        }
+        Rig(Offline::over(config, store))
     }
 
     /// Puts a value that is not a Redis string.
     pub(super) fn put_list(&mut self, key: &[u8]) {
-        self.runtime.block_on(self.session.store().put_list(key)).unwrap();
+        let Offline { runtime, session, .. } = &self.0;
+        runtime.block_on(session.store().put_list(key)).unwrap();
     }
 
     /// Lets the background save come to its end.
     pub(super) fn finish_background_save(&mut self) {
-        let shared = self.session.shared.clone();
-        self.runtime.block_on(async {
+        let shared = self.0.session.shared.clone();
+        self.0.runtime.block_on(async {
             while shared.background_save.is_running.load(std::sync::atomic::Ordering::Relaxed) {
                 tokio::task::yield_now().await;
             }
@@ -74,11 +51,11 @@ impl Rig {
     /// Runs one batch of bytes and returns the bytes of its replies.
     pub(super) fn bytes(&mut self, request: &[u8]) -> Vec<u8> {
         let mut buffer = request.to_vec();
-        self.parser.parse(&mut buffer, usize::MAX, usize::MAX);
-        let run = run_batch(&mut self.session, &self.parser, &buffer, &mut self.output);
-        self.runtime.block_on(run).unwrap();
-        self.parser.finish_batch();
-        std::mem::take(&mut self.output.reply.bytes)
+        let Offline { session, parser, output, runtime, .. } = &mut self.0;
+        parser.parse(&mut buffer, usize::MAX, usize::MAX);
+        runtime.block_on(run_batch(session, parser, &buffer, output)).unwrap();
+        parser.finish_batch();
+        std::mem::take(&mut output.reply.bytes)
     }
 
     /// Runs inline commands as one batch; CRLFs of the replies are shown as `|`.

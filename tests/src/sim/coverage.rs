@@ -50,6 +50,7 @@ pub const REQUIRED: &[&str] = &[
     "devices latched",
     "clean closes",
     "closed and opened, same accounts",
+    "scrub passes",
     "tombstones removed by scrub",
 ];
 

@@ -9,15 +9,18 @@
 //! | hit | what it is, or that it is damaged |
 //! | in a block that damage has hit and that has no whole footer | also an older version, or nothing |
 //!
-//! The last row is the one exemption, and [`Books::is_known`] states it: without a footer a block is listed by a scan, and
-//! a scan cannot tell a record that has rotted from one that never arrived. A mark of how far an open block was durable would
-//! narrow it to the blocks whose footer was there and is damaged.
+//! | in the footer of an earlier life of a block that has lost the header of its present one | also that older version |
+//!
+//! The last two rows are the exemptions, and [`Books::can_be_known`] states them. Without a footer a block is listed by a scan,
+//! and a scan cannot tell a record that has rotted from one that never arrived. A mark of how far an open block was durable
+//! would narrow that to blocks whose footer was there and is damaged. And without its header a block that was not sealed yet is
+//! taken for what its old footer says; what that lists may have been forgotten since.
 
 use super::device::{Damaged, Shape};
 use super::media::{Media, SECTOR};
 use aerolith_engine::format::{
-    BlockHeader, BlockSalt, CHECKPOINT_STREAM, COMMIT_ALIGNMENT, DeviceHeader, FooterTrailer, HEADER_PAGE,
-    LogItem, RecordFlags, scan_log,
+    BLOCK_HEADER_SIZE, BlockHeader, BlockSalt, CHECKPOINT_STREAM, COMMIT_ALIGNMENT, DeviceHeader,
+    FOOTER_TRAILER_SIZE, Footer, FooterTrailer, HEADER_PAGE, LogItem, RecordFlags, scan_log,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +32,8 @@ struct Block {
     /// Where its footer begins, in bytes; none: it has not been sealed.
     footer: Option<usize>,
     has_threshold: bool,
+    /// Digest prefixes in the footer that an earlier life has left behind, if the present one has not been sealed.
+    left_behind: BTreeSet<[u8; 10]>,
     /// The run in which it was opened.
     incarnation: u64,
 }
@@ -48,6 +53,16 @@ pub struct Books {
     newest: BTreeMap<[u8; 20], (u64, Vec<Copy>)>,
     /// By device: damaged sectors.
     damage: Vec<BTreeSet<usize>>,
+}
+
+/// What the footer at the end of a block lists, whatever life it is of.
+fn left_behind(bytes: &[u8], number: usize, device: &DeviceHeader) -> BTreeSet<[u8; 10]> {
+    let at = bytes.len() - FOOTER_TRAILER_SIZE as usize + 8;
+    let epoch = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+    let salt = BlockSalt::new(&device.set_uuid, device.member_index, number as u32, epoch);
+    let trailer = FooterTrailer::parse(bytes, salt, epoch, bytes.len() as u32);
+    let footer = trailer.and_then(|trailer| Footer::parse(bytes, trailer));
+    footer.map_or_else(|_| BTreeSet::new(), |of| of.entries.iter().map(|entry| entry.digest_prefix).collect())
 }
 
 /// The header of a device.
@@ -73,7 +88,7 @@ impl Books {
 
     fn list(&mut self, member: usize, number: usize, bytes: &[u8], device: &DeviceHeader) {
         let Ok(header) = BlockHeader::parse(bytes) else { return };
-        if header.set_uuid != device.set_uuid || header.stream == CHECKPOINT_STREAM {
+        if header.set_uuid != device.set_uuid {
             return;
         }
         let salt = BlockSalt::new(&device.set_uuid, device.member_index, number as u32, header.epoch);
@@ -82,7 +97,12 @@ impl Books {
         let footer = trailer.ok().map(|trailer| size - trailer.footer_size as usize);
         let first = number * size / SECTOR;
         let incarnation = header.epoch >> 40;
-        let mut block = Block { member, first, footer, has_threshold: false, incarnation };
+        let left_behind = if footer.is_none() { left_behind(bytes, number, device) } else { BTreeSet::new() };
+        let mut block = Block { member, first, footer, has_threshold: false, left_behind, incarnation };
+        if header.stream == CHECKPOINT_STREAM {
+            self.blocks.push(block);
+            return;
+        }
         scan_log(bytes, salt, |item| {
             let LogItem::Record(pos, record) = item else { return };
             let header = record.header();
@@ -113,7 +133,7 @@ impl Books {
         self.hits(block, from, to).next().is_some()
     }
 
-    /// Whether a start can know what a block holds: nothing in it is damaged, or its footer is whole. This is the exemption.
+    /// Whether a start can know what a block holds: nothing in it is damaged, or its footer is whole.
     fn is_known(&self, block: &Block) -> bool {
         let size = self.shape.block_size;
         !self.is_hit(block, 0, size) || block.footer.is_some_and(|footer| !self.is_hit(block, footer, size))
@@ -137,11 +157,33 @@ impl Books {
         self.copies(digest).iter().flat_map(of_copy).collect()
     }
 
-    /// Whether a start can know that the newest version of a key was there. Where a truncation's threshold cannot be known,
-    /// nothing can.
+    /// Whether a start can know what the newest version of a key is. Where a truncation's threshold cannot be known, nothing
+    /// can. These are the exemptions.
     pub fn can_be_known(&self, digest: &[u8; 20]) -> bool {
-        self.blocks.iter().all(|block| !block.has_threshold || self.is_known(block))
+        let comes_back = |block: &Block| {
+            digest.first_chunk().is_some_and(|prefix| block.left_behind.contains(prefix))
+                && self.is_hit(block, 0, BLOCK_HEADER_SIZE as usize)
+        };
+        !self.blocks.iter().any(comes_back)
+            && self.blocks.iter().all(|block| !block.has_threshold || self.is_known(block))
             && self.copies(digest).iter().all(|copy| self.is_known(&self.blocks[copy.block]))
+    }
+
+    /// Where the newest version of a key lies, and what of its block is damaged.
+    pub fn tell(&self, digest: &[u8; 20]) -> String {
+        let size = self.shape.block_size;
+        let of_copy = |copy: &Copy| {
+            let block = &self.blocks[copy.block];
+            let number = block.first * SECTOR / size;
+            let footer = match block.footer {
+                None => "not sealed".to_owned(),
+                Some(footer) => format!("footer at {footer}"),
+            };
+            let hits: Vec<_> = self.hits(block, 0, size).map(|(_, sector)| sector - block.first).collect();
+            let (member, pos, length) = (block.member, copy.pos, copy.length);
+            format!("device {member} block {number} {pos}+{length} ({footer}; sectors {hits:?} damaged)")
+        };
+        self.copies(digest).iter().map(of_copy).collect::<Vec<_>>().join(" and ")
     }
 
     /// Whether a set with this damage may be refused as a whole: its own headers or a threshold are damaged.

@@ -151,8 +151,9 @@ impl Life {
         let kinds: BTreeSet<Fault> = hits.iter().filter_map(|at| damaged.struck.get(at)).copied().collect();
         let wrong = |rule, name, why: &str| {
             let story = format!(
-                "key {key} from checkpoint {checkpoint:?}: {is:?}, it was {should:?}; {why}; damaged sectors {hits:?} by \
-                 {kinds:?}"
+                "key {key} from checkpoint {checkpoint:?}: {is:?}, it was {should:?}; {why}; struck by {kinds:?}; the newest \
+                 is on {}",
+                books.tell(&digest) + &self.oracle.tell(key, is, 0)
             );
             Err(Violation::new(rule, name, story))
         };

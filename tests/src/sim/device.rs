@@ -103,8 +103,8 @@ struct State {
     right: Option<Vec<Media>>,
     /// Which fault has struck a sector last.
     struck: BTreeMap<(usize, usize), Fault>,
-    /// What a device held before its last writes, for stale reads: offset and bytes.
-    before: Vec<Option<(u64, Vec<u8>)>>,
+    /// By device and sector, what was there before its last write; only where media are damaged, for stale reads.
+    before: Vec<BTreeMap<usize, Vec<u8>>>,
 }
 
 /// A set of simulated devices.
@@ -151,7 +151,7 @@ impl Rack {
         let state = State {
             shape: shape.clone(),
             targets: vec![Targets::new((shape.size / shape.block_size) as u64); count],
-            before: vec![None; count],
+            before: vec![BTreeMap::new(); count],
             right: None,
             struck: BTreeMap::new(),
             media,
@@ -513,9 +513,13 @@ impl State {
             self.note_struck(member, offset as usize / SECTOR, count, Fault::Misdirected);
         }
         let media = &mut self.media[member];
-        let mut old = vec![0; content.len()];
-        media.read(offset as usize, &mut old);
-        self.before[member] = Some((offset, old));
+        if self.right.is_some() {
+            let mut old = vec![0; content.len()];
+            media.read(offset as usize, &mut old);
+            let first = offset as usize / SECTOR;
+            let sectors = old.chunks(SECTOR).enumerate().map(|(i, old)| (first + i, old.to_vec()));
+            self.before[member].extend(sectors);
+        }
         media.write(offset as usize, content, durable);
     }
 
@@ -525,14 +529,14 @@ impl State {
 
     /// A read gives what was there before the last write.
     fn maybe_stale(&mut self, member: usize, offset: u64, buffer: &mut AlignedBuffer) {
-        let Some((from, old)) = &self.before[member] else { return };
-        let (start, end) = (offset.max(*from), (offset + buffer.len() as u64).min(from + old.len() as u64));
-        if start >= end || !self.faults.strikes(Fault::StaleRead, &mut self.rng) {
+        let first = offset as usize / SECTOR;
+        let old: Vec<_> = self.before[member].range(first..first + buffer.len() / SECTOR).collect();
+        if old.is_empty() || !self.faults.strikes(Fault::StaleRead, &mut self.rng) {
             return;
         }
-        let length = (end - start) as usize;
-        buffer[(start - offset) as usize..][..length]
-            .copy_from_slice(&old[(start - from) as usize..][..length]);
+        for (sector, old) in old {
+            buffer[(sector - first) * SECTOR..][..SECTOR].copy_from_slice(old);
+        }
     }
 
     fn has_room(&mut self) -> bool {

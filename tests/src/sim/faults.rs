@@ -74,14 +74,14 @@ pub enum Theme {
 }
 
 impl Theme {
-    /// One for a seed: half of them are healthy.
+    /// One for a seed: five of twelve are healthy.
     pub fn draw(rng: &mut StdRng) -> Self {
         match rng.random_range(0..12) {
             0 => Theme::Reads,
             1 | 2 => Theme::Writes,
-            3 => Theme::Flushes,
-            4 => Theme::Room,
-            5 => Theme::Latency,
+            3 | 4 => Theme::Flushes,
+            5 => Theme::Room,
+            6 => Theme::Latency,
             _ => Theme::Healthy,
         }
     }

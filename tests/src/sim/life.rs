@@ -259,9 +259,11 @@ impl Life {
 
     fn step_job(&mut self) {
         let engine = self.host.world.engine();
-        let at = self.rng.random_range(0..engine.job_count());
+        // Of its jobs the scrub is the fourth. It waits for the device at every block, so it gets more turns.
+        let is_scrub = self.plan.scrub_rate > 0 && self.rng.random_bool(0.5);
+        let at = if is_scrub { 3 } else { self.rng.random_range(0..engine.job_count()) };
         // A pass of the scrub takes hundreds of steps, so a job may get many in a row.
-        let most = if self.rng.random_range(0..4) == 0 { self.rng.random_range(1..=64) } else { 1 };
+        let most = if self.rng.random_range(0..4) == 0 { self.rng.random_range(1..=256) } else { 1 };
         let _ = (0..most).take_while(|_| engine.step_job(at)).count();
     }
 
@@ -445,7 +447,9 @@ impl Life {
     }
 
     fn count_removed(&mut self) {
-        let removed = self.host.store().stats().counters.tombstones_removed;
+        let counters = self.host.store().stats().counters;
+        let removed = counters.tombstones_removed;
+        self.coverage.add("scrub passes", counters.scrub_passes);
         self.coverage.add("tombstones removed by scrub", removed);
     }
 

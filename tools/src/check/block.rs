@@ -317,18 +317,34 @@ impl Block<'_> {
         let (bytes, place) = (&self.pages.bytes, self.source.place(self.block));
         let salt = place.salt(epoch);
         let mut taken: Vec<Range<u32>> = Vec::new();
-        scan_log(bytes, salt, |item| {
-            if let LogItem::Group(pos, _) = item {
-                taken.push(pos..pos + GROUP_HEADER_SIZE);
-            }
+        scan_log(bytes, salt, |item| match item {
+            LogItem::Group(pos, _) => taken.push(pos..pos + GROUP_HEADER_SIZE),
+            LogItem::Mark(pos, mark) => taken.push(pos..pos + mark.header.length),
+            LogItem::Record(..) | LogItem::Stray(..) => {}
         });
         let mut positions = HashSet::new();
         let mut counted = Vec::new();
-        logged_versions(bytes, salt, |version| {
+        let damage = logged_versions(bytes, salt, |version| {
             positions.insert(version.pos);
             taken.push(version.pos..version.pos + version.class.bytes());
             counted.push((version.flags, version.class));
         });
+        let mut faults = Vec::new();
+        if !damage.named.is_empty() {
+            logged_versions(bytes, salt, |version| {
+                if damage.named.contains(&version.pos) {
+                    let why = "it was on the device, and does not prove itself".to_owned();
+                    faults.push(self.of_version(Kind::Record, &version, why));
+                }
+            });
+        }
+        for run in &damage.unnamed {
+            let why =
+                format!("{} bytes that were on the device prove nothing: whose they are is lost", run.len());
+            faults.push(self.finding(Kind::Record, run.start, why));
+            taken.push(run.clone());
+        }
+        self.out.faults.extend(faults);
         counted.iter().for_each(|(flags, class)| self.count_one(*flags, *class));
         self.out.lists = Lists::Scan(epoch, positions);
         taken.sort_by_key(|range| range.start);

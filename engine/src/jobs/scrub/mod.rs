@@ -39,7 +39,8 @@
 //!    appended to: one that is being written while it is visited is visited again, until it is written.
 //! 5. *What is not known could be anything.* A block that cannot be read, whose header is damaged, or that has a
 //!    damaged footer, makes the pass uncertain: it proves records, and removes no tombstone. In a block that never had
-//!    a footer a torn record and a damaged one look alike; neither is listed by the scrub, nor by any later start.
+//!    a footer a record that no mark names looks alike whether it is torn or damaged; neither is listed by the scrub, nor
+//!    by any later start.
 //! 6. *Removal writes nothing.* After a crash a start may find T again; then it is a tombstone again.
 //! 7. *A checkpoint* may hold an entry that points at V in life e of block B. It counts only if B still is in life e.
 //!    Then the bytes of V are there, and B was listed as what it is. If B shows another life, step 4 holds.

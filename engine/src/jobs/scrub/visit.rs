@@ -240,7 +240,7 @@ impl Visit {
             };
             match self.place.footer(epoch, &self.reader.bytes) {
                 Ok(footer) => listed_versions(&footer).for_each(add),
-                Err(_) => logged_versions(&self.reader.bytes, self.place.salt(epoch), &mut add),
+                Err(_) => drop(logged_versions(&self.reader.bytes, self.place.salt(epoch), &mut add)),
             }
         }
         let (epoch, entries) = self.in_ram.take().unwrap_or_default();
