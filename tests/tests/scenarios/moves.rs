@@ -279,77 +279,75 @@ pub fn scenario_07_of_a_moved_record_and_its_original_one_counts_once() {
 
 #[test]
 pub fn scenario_33_a_store_that_is_full_starts_takes_deletes_and_then_writes() {
-    {
-        let mut devices = devices(1, 24);
-        let mut world = World::of(&devices);
-        world.open();
-        let (mut model, mut key) = (Model::default(), 0);
-        for cycle in 0..4u64 {
-            // Until nothing more is taken, and overwrites are refused like the rest.
-            let mut refused = 0;
-            while refused < 3 {
-                let mut put = put(&world, key, large(cycle), Durability::Relaxed);
-                match world.run(&mut put) {
-                    Ok(()) => {
-                        model.note(key, Version { value: Some(large(cycle)), expires_ms: 0 });
-                        key += 1;
-                    }
-                    Err(error) => {
-                        assert!(is_full(&error), "{error}");
-                        refused += 1;
-                    }
+    let mut devices = devices(1, 24);
+    let mut world = World::of(&devices);
+    world.open();
+    let (mut model, mut key) = (Model::default(), 0);
+    for cycle in 0..4u64 {
+        // Until nothing more is taken, and overwrites are refused like the rest.
+        let mut refused = 0;
+        while refused < 3 {
+            let mut put = put(&world, key, large(cycle), Durability::Relaxed);
+            match world.run(&mut put) {
+                Ok(()) => {
+                    model.note(key, Version { value: Some(large(cycle)), expires_ms: 0 });
+                    key += 1;
+                }
+                Err(error) => {
+                    assert!(is_full(&error), "{error}");
+                    refused += 1;
                 }
             }
-            assert!(key > 150, "{key} records");
-            // A tenth goes, and the rest is overwritten without any defrag, until writers have to leave the reserve.
-            let now = world.clock.now().0;
-            let store = world.namespace();
-            (0..key).step_by(10).for_each(|key| model.delete(&mut world, key));
-            for n in 0..2000 {
-                let (key, value) = (n * 37 % key, large(u64::from(n) + 1000));
-                // Some are left alone in each block, so that none becomes empty by itself.
-                if key % 3 == (cycle as u32 + 1) % 3 || model.current(key, now).is_none() {
-                    continue;
-                }
-                let mut put = put(&world, key, value, Durability::Relaxed);
-                let done = ready(&mut put).or_else(|| {
-                    world.clock.advance(world.config.flush_max);
-                    world.work(job::FLUSH);
-                    ready(&mut put)
-                });
-                match done {
-                    Some(Ok(())) => drop(model.note(key, Version { value: Some(value), expires_ms: 0 })),
-                    Some(Err(error)) => panic!("an overwrite waits, it is not refused: {error}"),
-                    None => break,
-                }
-                world.work(job::FLUSH);
-            }
-            world.clock.advance(world.config.flush_max);
-            world.work(job::FLUSH);
-            let free = store.stats().free_blocks;
-            assert!(free <= 5, "{free} blocks are free");
-            // The power goes, and it starts with every block in use.
-            let image = cut(&devices);
-            world.crash();
-            let now = world.clock.now().0;
-            let mut after = World::of(&image).like(&world);
-            after.config.use_checkpoint = cycle % 2 == 0;
-            (devices, world) = (image, after.opened());
-            model.check(&mut world, "full, and started again");
-            // Each block loses every third record: no block is free, and there is nothing but moving to free one.
-            let gone = (0..key).filter(|key| key % 3 == cycle as u32 % 3);
-            gone.for_each(|key| model.delete(&mut world, key));
-            for n in 0..300u64 {
-                let key = (n * 37 % u64::from(key)) as u32;
-                if model.current(key, now).is_some() {
-                    model.put(&mut world, key, large(100 + n), None);
-                    world.engine().step();
-                }
-            }
-            world.flush();
-            world.verify("written again");
-            assert!(world.namespace().stats().counters.moved > 0);
         }
-        assert_eq!(read(&mut world, u32::MAX), None);
+        assert!(key > 150, "{key} records");
+        // A tenth goes, and the rest is overwritten without any defrag, until writers have to leave the reserve.
+        let now = world.clock.now().0;
+        let store = world.namespace();
+        (0..key).step_by(10).for_each(|key| model.delete(&mut world, key));
+        for n in 0..2000 {
+            let (key, value) = (n * 37 % key, large(u64::from(n) + 1000));
+            // Some are left alone in each block, so that none becomes empty by itself.
+            if key % 3 == (cycle as u32 + 1) % 3 || model.current(key, now).is_none() {
+                continue;
+            }
+            let mut put = put(&world, key, value, Durability::Relaxed);
+            let done = ready(&mut put).or_else(|| {
+                world.clock.advance(world.config.flush_max);
+                world.work(job::FLUSH);
+                ready(&mut put)
+            });
+            match done {
+                Some(Ok(())) => drop(model.note(key, Version { value: Some(value), expires_ms: 0 })),
+                Some(Err(error)) => panic!("an overwrite waits, it is not refused: {error}"),
+                None => break,
+            }
+            world.work(job::FLUSH);
+        }
+        world.clock.advance(world.config.flush_max);
+        world.work(job::FLUSH);
+        let free = store.stats().free_blocks;
+        assert!(free <= 5, "{free} blocks are free");
+        // The power goes, and it starts with every block in use.
+        let image = cut(&devices);
+        world.crash();
+        let now = world.clock.now().0;
+        let mut after = World::of(&image).like(&world);
+        after.config.use_checkpoint = cycle % 2 == 0;
+        (devices, world) = (image, after.opened());
+        model.check(&mut world, "full, and started again");
+        // Each block loses every third record: no block is free, and there is nothing but moving to free one.
+        let gone = (0..key).filter(|key| key % 3 == cycle as u32 % 3);
+        gone.for_each(|key| model.delete(&mut world, key));
+        for n in 0..300u64 {
+            let key = (n * 37 % u64::from(key)) as u32;
+            if model.current(key, now).is_some() {
+                model.put(&mut world, key, large(100 + n), None);
+                world.engine().step();
+            }
+        }
+        world.flush();
+        world.verify("written again");
+        assert!(world.namespace().stats().counters.moved > 0);
     }
+    assert_eq!(read(&mut world, u32::MAX), None);
 }
