@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use std::io;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// What a power cut takes or leaves as one.
 pub const SECTOR: usize = 512;
@@ -91,6 +91,28 @@ struct State {
     is_full: bool,
 }
 
+/// Blocks of tests that do not say otherwise.
+pub const BLOCK_SIZE: u32 = 16 << 10;
+
+/// `count` devices of `blocks` blocks each, all zeros.
+pub fn devices(count: usize, blocks: u64) -> Vec<Arc<TestDevice>> {
+    let device = |i| TestDevice::new(&format!("test-{i}"), blocks * u64::from(BLOCK_SIZE));
+    (0..count).map(|i| Arc::new(device(i))).collect()
+}
+
+/// Devices with the names of these, and what `bytes` makes of each.
+pub fn images(
+    devices: &[Arc<TestDevice>],
+    mut bytes: impl FnMut(&TestDevice) -> Vec<u8>,
+) -> Vec<Arc<TestDevice>> {
+    devices.iter().map(|d| Arc::new(TestDevice::with_bytes(&d.geometry.name, bytes(d)))).collect()
+}
+
+/// Devices with the bytes of these.
+pub fn copies(devices: &[Arc<TestDevice>]) -> Vec<Arc<TestDevice>> {
+    images(devices, |device| device.with_state(|bytes| bytes.to_vec()))
+}
+
 /// The device.
 pub struct TestDevice {
     geometry: Geometry,
@@ -150,6 +172,43 @@ impl TestDevice {
         drop(state);
         completer.complete(answer);
         true
+    }
+
+    /// The writes that wait, oldest first: where each goes, and its bytes as they are now.
+    pub fn held_writes(&self) -> Vec<(u64, Vec<u8>)> {
+        let write = |(request, _): &(Request, Completer)| match request {
+            Request::Write { offset, data, range, .. } => Some((*offset, data[range.clone()].to_vec())),
+            Request::Read { .. } | Request::Flush => None,
+        };
+        self.state().held.iter().filter_map(write).collect()
+    }
+
+    /// Answers the waiting write number `at` with this error number; it is not carried out. False if there is none.
+    pub fn fail(&self, at: usize, errno: i32) -> bool {
+        let mut state = self.state();
+        if at >= state.held.len() {
+            return false;
+        }
+        let (request, completer) = state.held.remove(at);
+        drop(state);
+        let error = self.geometry.error(&request, Cause::Os(errno));
+        completer.complete(request.answer(Err(error)));
+        true
+    }
+
+    /// The process has died: what it had submitted comes into the device's cache, which a power cut takes, and
+    /// nobody is answered. Nothing is held any more.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        state.is_holding = false;
+        for (mut request, completer) in std::mem::take(&mut state.held) {
+            if let Request::Write { durable, .. } = &mut request {
+                *durable = false;
+            }
+            self.apply(&mut state, &mut request).expect("writes have been checked, and none is to fail");
+            // Whoever waited is forgotten with the process.
+            std::mem::forget(completer);
+        }
     }
 
     /// Every write from now on fails with this error number; or none does.

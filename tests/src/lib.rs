@@ -2,8 +2,10 @@
 
 use aerolith_engine::device::{Device, MemoryDevice};
 use aerolith_engine::{
-    AsyncNamespace, Config, DeviceConfig, Engine, Error, ManualClock, NamespaceConfig, Timestamp, Verified,
+    AsyncNamespace, Clock, Config, DeviceConfig, Engine, Error, ManualClock, NamespaceConfig, Timestamp,
+    Verified,
 };
+use device::{BLOCK_SIZE, TestDevice};
 use std::sync::Arc;
 
 pub mod device;
@@ -12,6 +14,16 @@ pub mod sim;
 
 /// 2026-01-01 in milliseconds since the Unix epoch: where tests begin.
 pub const START: Timestamp = Timestamp(1_767_225_600_000);
+
+/// The numbers of an engine's jobs, for stepping one alone; the engine of a test has one namespace.
+pub mod job {
+    /// Takes what was appended to the device, and frees what has settled.
+    pub const FLUSH: usize = 0;
+    /// Empties blocks that are mostly garbage.
+    pub const DEFRAG: usize = 1;
+    /// Writes a checkpoint.
+    pub const CHECKPOINT: usize = 4;
+}
 
 /// An engine on devices that outlive it, stepped by hand.
 pub struct World {
@@ -45,6 +57,18 @@ impl World {
             ..NamespaceConfig::default()
         };
         World { devices, clock: Arc::new(ManualClock::at(START)), config, engine: None }
+    }
+
+    /// A world on these test devices, with blocks of `BLOCK_SIZE`.
+    pub fn of(devices: &[Arc<TestDevice>]) -> Self {
+        Self::on(devices.iter().map(|device| device.clone() as Arc<dyn Device>).collect(), BLOCK_SIZE)
+    }
+
+    /// At the time of another world, and as durable as that one.
+    pub fn like(mut self, other: &World) -> Self {
+        self.clock.set(other.clock.now());
+        self.config.durability = other.config.durability;
+        self
     }
 
     /// Opens the engine. Panics where it is refused.
@@ -95,6 +119,28 @@ impl World {
         panic!("the jobs never come to rest");
     }
 
+    /// Opens it, for a world that is only read.
+    pub fn opened(mut self) -> Self {
+        self.open();
+        self
+    }
+
+    /// Steps one job alone until it has no more to do at once.
+    pub fn work(&mut self, job: usize) {
+        assert!(job < self.engine().job_count(), "there is no job {job}");
+        for _ in 0..100_000 {
+            if !self.engine().step_job(job) {
+                return;
+            }
+        }
+        panic!("job {job} never comes to rest");
+    }
+
+    /// The checkpoint that the engine was opened from, if it was.
+    pub fn used_checkpoint(&mut self) -> Option<u64> {
+        self.engine().recovery("test").expect("it is configured").checkpoint
+    }
+
     /// Steps all jobs until everything appended so far is on the device.
     pub fn flush(&mut self) {
         self.clock.advance(self.config.flush_max);
@@ -143,5 +189,14 @@ pub fn seeds(few: u64) -> std::ops::Range<u64> {
     match read("AEROLITH_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..read("AEROLITH_SEEDS").unwrap_or(few),
+    }
+}
+
+/// Asks a future once.
+pub fn ready<F: Future + Unpin + ?Sized>(future: &mut F) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
     }
 }

@@ -4,10 +4,9 @@
 //! image is opened both ways and compared. A failure names its seed: `AEROLITH_SEED=n cargo test -p aerolith-tests
 //! --test checkpoint`.
 
-use aerolith_engine::device::Device;
 use aerolith_engine::format::{CheckpointRoot, ROOT_OFFSET};
 use aerolith_engine::{Bin, Clock, Durability, Error, Ttl, Value, WritePolicy};
-use aerolith_tests::device::{Survival, TestDevice};
+use aerolith_tests::device::{BLOCK_SIZE, Survival, TestDevice, copies, devices, images};
 use aerolith_tests::model::{Model, Version, bytes_of, key_of, try_read};
 use aerolith_tests::{World, seeds};
 use rand::rngs::StdRng;
@@ -15,29 +14,10 @@ use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
 use std::time::Duration;
 
-const BLOCK_SIZE: u32 = 16 << 10;
-
-fn devices(count: usize, blocks: u64) -> Vec<Arc<TestDevice>> {
-    let device = |i| TestDevice::new(&format!("test-{i}"), blocks * u64::from(BLOCK_SIZE));
-    (0..count).map(|i| Arc::new(device(i))).collect()
-}
-
-fn world_on(devices: &[Arc<TestDevice>]) -> World {
-    World::on(devices.iter().map(|device| device.clone() as Arc<dyn Device>).collect(), BLOCK_SIZE)
-}
-
-fn copies(devices: &[Arc<TestDevice>]) -> Vec<Arc<TestDevice>> {
-    let copy = |device: &Arc<TestDevice>| {
-        let bytes = device.with_state(|bytes| bytes.to_vec());
-        Arc::new(TestDevice::with_bytes(&device.geometry().name, bytes))
-    };
-    devices.iter().map(copy).collect()
-}
-
 /// A world with some keys, a checkpoint, and some more.
 fn written(count: usize) -> (World, Vec<Arc<TestDevice>>, Model) {
     let devices = devices(count, 40);
-    let mut world = world_on(&devices);
+    let mut world = World::of(&devices);
     world.open();
     let mut model = Model::default();
     for key in 0..100 {
@@ -53,17 +33,11 @@ fn written(count: usize) -> (World, Vec<Arc<TestDevice>>, Model) {
     (world, devices, model)
 }
 
-fn used_checkpoint(world: &mut World) -> Option<u64> {
-    world.engine().recovery("test").expect("it is configured").checkpoint
-}
-
 /// Opens `devices` from their checkpoint and without, and compares all that can be seen.
 fn compare(devices: &[Arc<TestDevice>], like: &World, keys: u32, context: &str) -> Option<u64> {
     let open = |use_checkpoint| {
-        let mut world = world_on(&copies(devices));
-        world.clock.set(like.clock.now());
+        let mut world = World::of(&copies(devices)).like(like);
         world.config.use_checkpoint = use_checkpoint;
-        world.config.durability = like.config.durability;
         world.open();
         world
     };
@@ -81,8 +55,8 @@ fn compare(devices: &[Arc<TestDevice>], like: &World, keys: u32, context: &str) 
     let (a, b) = (with.verify(context).without_masks(), without.verify(context).without_masks());
     assert_eq!(a, b, "{context}");
     assert_eq!(with.namespace().count("keys"), without.namespace().count("keys"), "{context}");
-    assert_eq!(used_checkpoint(&mut without), None);
-    used_checkpoint(&mut with)
+    assert_eq!(without.used_checkpoint(), None);
+    with.used_checkpoint()
 }
 
 #[test]
@@ -92,7 +66,7 @@ fn a_start_from_a_checkpoint_and_its_tail_is_a_start_from_all_blocks() {
         assert_eq!(compare(&devices, &world, 160, "a crash"), Some(1));
         world.crash();
         world.open();
-        assert_eq!(used_checkpoint(&mut world), Some(1));
+        assert_eq!(world.used_checkpoint(), Some(1));
         model.check(&mut world, "after the crash");
         // And again, from a checkpoint of a store that came from a checkpoint.
         let store = world.namespace();
@@ -117,7 +91,7 @@ fn closing_leaves_a_checkpoint_without_a_tail() {
     let bytes = |device: &Arc<TestDevice>| device.with_state(|bytes| bytes.to_vec());
     let before: Vec<_> = devices.iter().map(bytes).collect();
     model_world.open();
-    assert!(used_checkpoint(&mut model_world).is_some());
+    assert!(model_world.used_checkpoint().is_some());
     assert_eq!(model_world.engine().recovery("test").expect("it is there").versions, 0);
     model.check(&mut model_world, "after");
     model_world.close();
@@ -145,9 +119,9 @@ fn every_damaged_page_of_a_checkpoint_is_seen_and_the_blocks_are_read_instead() 
     for at in bad_places {
         let devices = copies(&devices);
         devices[0].with_state(|bytes| bytes[at as usize] ^= 4);
-        let mut world = world_on(&devices);
+        let mut world = World::of(&devices);
         world.open();
-        assert_eq!(used_checkpoint(&mut world), None, "offset {at}");
+        assert_eq!(world.used_checkpoint(), None, "offset {at}");
         model.check_after_crash(&mut world, &format!("offset {at}"));
         world.verify("a rejected checkpoint");
     }
@@ -156,7 +130,7 @@ fn every_damaged_page_of_a_checkpoint_is_seen_and_the_blocks_are_read_instead() 
 #[test]
 fn an_entry_counts_only_in_the_life_of_its_block_that_the_checkpoint_saw() {
     let devices = devices(1, 24);
-    let mut world = world_on(&devices);
+    let mut world = World::of(&devices);
     world.open();
     let mut model = Model::default();
     for key in 0..60 {
@@ -182,46 +156,9 @@ fn an_entry_counts_only_in_the_life_of_its_block_that_the_checkpoint_saw() {
 }
 
 #[test]
-fn a_checkpoint_counts_only_when_what_it_names_is_durable() {
-    let devices = devices(1, 40);
-    let mut world = world_on(&devices);
-    world.open();
-    let mut model = Model::default();
-    for key in 0..50 {
-        model.put(&mut world, key, 1, None);
-    }
-    world.flush();
-    for key in 0..50 {
-        model.put(&mut world, key, 2, None);
-    }
-    // What was written last is in RAM only: as long as the device does not answer, there must be no root.
-    devices[0].hold(true);
-    let store = world.namespace();
-    let mut checkpoint = Box::pin(async move { store.checkpoint().await });
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    let mut rng = StdRng::seed_from_u64(1);
-    for step in 0..200 {
-        assert!(checkpoint.as_mut().poll(&mut context).is_pending());
-        world.settle();
-        world.clock.advance(Duration::from_millis(20));
-        // Everything but the oldest write is answered.
-        while devices[0].held_count() > 1 {
-            devices[0].release(1);
-        }
-        let image = Arc::new(TestDevice::with_bytes("image", devices[0].image(Survival::None, &mut rng)));
-        let mut other = world_on(&[image]);
-        other.open();
-        assert_eq!(used_checkpoint(&mut other), None, "step {step}");
-    }
-    devices[0].hold(false);
-    assert!(world.run(checkpoint).expect("a checkpoint"));
-    assert_eq!(compare(&devices, &world, 50, "after"), Some(1));
-}
-
-#[test]
 fn what_a_checkpoint_knows_of_a_record_holds_for_its_copy_in_the_tail() {
     let devices = devices(1, 40);
-    let mut world = world_on(&devices);
+    let mut world = World::of(&devices);
     world.open();
     let mut model = Model::default();
     // Written between border and copy: the checkpoint has the entries, but the records are of the tail.
@@ -238,11 +175,11 @@ fn what_a_checkpoint_knows_of_a_record_holds_for_its_copy_in_the_tail() {
     // The versions below, which never expire, are still on the device: the expired ones must go on hiding them.
     world.clock.advance(Duration::from_secs(20));
     let masks = |use_checkpoint| {
-        let mut other = world_on(&copies(&devices));
+        let mut other = World::of(&copies(&devices));
         other.clock.set(world.clock.now());
         other.config.use_checkpoint = use_checkpoint;
         other.open();
-        assert_eq!(used_checkpoint(&mut other), use_checkpoint.then_some(1));
+        assert_eq!(other.used_checkpoint(), use_checkpoint.then_some(1));
         assert_eq!(try_read(&mut other, 0).expect("a get"), None);
         other.verify("another start").masks
     };
@@ -259,11 +196,11 @@ fn a_root_that_cannot_be_read_does_not_keep_a_set_from_opening() {
         let devices = copies(&devices);
         let offset = CheckpointRoot::offset_of(id);
         devices[0].fail_reads(vec![offset..offset + 8, offset + 4000..offset + 4096]);
-        let mut other = world_on(&devices);
+        let mut other = World::of(&devices);
         other.clock.set(world.clock.now());
         other.open();
         // The blocks of the first one have been given back, so it may be there or not.
-        assert!(used.is_none() || used_checkpoint(&mut other) == used, "root {id}");
+        assert!(used.is_none() || other.used_checkpoint() == used, "root {id}");
         model.check_after_crash(&mut other, &format!("root {id}"));
     }
 }
@@ -271,7 +208,7 @@ fn a_root_that_cannot_be_read_does_not_keep_a_set_from_opening() {
 #[test]
 fn a_block_that_kept_the_header_of_its_earlier_life_is_read_by_its_footer() {
     let devices = devices(1, 24);
-    let mut world = world_on(&devices);
+    let mut world = World::of(&devices);
     world.open();
     let mut model = Model::default();
     let bytes = || devices[0].with_state(|bytes| bytes.to_vec());
@@ -293,7 +230,7 @@ fn a_block_that_kept_the_header_of_its_earlier_life_is_read_by_its_footer() {
         };
         let mut bytes = last.clone();
         bytes[page.clone()].copy_from_slice(&old[page]);
-        let mut other = world_on(&[Arc::new(TestDevice::with_bytes("image", bytes))]);
+        let mut other = World::of(&[Arc::new(TestDevice::with_bytes("image", bytes))]);
         other.clock.set(world.clock.now());
         other.open();
         for key in 0..60 {
@@ -310,7 +247,7 @@ fn a_block_that_kept_the_header_of_its_earlier_life_is_read_by_its_footer() {
 #[test]
 fn records_that_need_the_space_get_it() {
     let devices = devices(1, 24);
-    let mut world = world_on(&devices);
+    let mut world = World::of(&devices);
     world.open();
     let mut model = Model::default();
     let mut key = 0;
@@ -352,7 +289,7 @@ fn records_that_need_the_space_get_it() {
 fn life(seed: u64, used: &mut u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let devices = devices(rng.random_range(1..3), rng.random_range(20..40));
-    let mut world = world_on(&devices);
+    let mut world = World::of(&devices);
     if rng.random_bool(0.3) {
         world.config.durability = Durability::Group;
     }
@@ -407,10 +344,7 @@ fn life(seed: u64, used: &mut u64) {
         waiting.retain_mut(|write| write.as_mut().poll(&mut context).is_pending());
         if rng.random_bool(0.02) {
             let survival = Survival::draw(&mut rng);
-            let image: Vec<_> = devices
-                .iter()
-                .map(|device| Arc::new(TestDevice::with_bytes("image", device.image(survival, &mut rng))))
-                .collect();
+            let image = images(&devices, |device| device.image(survival, &mut rng));
             let context = format!("AEROLITH_SEED={seed} action {at} {survival:?}");
             *used += u64::from(compare(&image, &world, keys, &context).is_some());
         }

@@ -10,7 +10,7 @@
 
 use aerolith_engine::device::Device;
 use aerolith_engine::{Bin, Clock, Durability, Error, Ttl, Value, WritePolicy};
-use aerolith_tests::device::{Survival, TestDevice};
+use aerolith_tests::device::{Survival, TestDevice, devices, images};
 use aerolith_tests::model::{Model, Version, bytes_of, key_of};
 use aerolith_tests::{World, seeds};
 use rand::rngs::StdRng;
@@ -19,8 +19,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-const BLOCK_SIZE: u32 = 16 << 10;
 
 type Promised = Pin<Box<dyn Future<Output = Result<(), Error>>>>;
 
@@ -61,24 +59,12 @@ impl Drop for Life {
     }
 }
 
-fn world_on(devices: &[Arc<TestDevice>], like: Option<&World>) -> World {
-    let shared = devices.iter().map(|device| device.clone() as Arc<dyn Device>).collect();
-    let mut world = World::on(shared, BLOCK_SIZE);
-    if let Some(like) = like {
-        world.clock.set(like.clock.now());
-        world.config.durability = like.config.durability;
-    }
-    world
-}
-
 impl Life {
     fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let (count, blocks) = (rng.random_range(1..3), rng.random_range(14..30));
-        let devices: Vec<_> = (0..count)
-            .map(|i| Arc::new(TestDevice::new(&format!("test-{i}"), blocks * u64::from(BLOCK_SIZE))))
-            .collect();
-        let mut world = world_on(&devices, None);
+        let devices = devices(count, blocks);
+        let mut world = World::of(&devices);
         if rng.random_bool(0.3) {
             world.config.durability = Durability::Group;
         }
@@ -234,16 +220,8 @@ impl Life {
     /// What is on the devices if the power goes now.
     fn images(&mut self) -> Vec<Arc<TestDevice>> {
         let survival = Survival::draw(&mut self.rng);
-        images_of(&self.devices, |device| device.image(survival, &mut self.rng))
+        images(&self.devices, |device| device.image(survival, &mut self.rng))
     }
-}
-
-fn images_of(
-    devices: &[Arc<TestDevice>],
-    mut image: impl FnMut(&TestDevice) -> Vec<u8>,
-) -> Vec<Arc<TestDevice>> {
-    let name = |device: &TestDevice| device.geometry().name.to_string();
-    devices.iter().map(|d| Arc::new(TestDevice::with_bytes(&name(d), image(d)))).collect()
 }
 
 /// Opens an image and compares it with the model. Some go on, and are cut again.
@@ -252,7 +230,7 @@ fn check_image(life: &mut Life, context: &str, tally: &mut Tally) {
     tally.with_writes_in_flight += u64::from(life.devices.iter().any(|device| device.held_count() > 0));
     let image = life.images();
     image.iter().for_each(|device| device.record());
-    let mut world = world_on(&image, Some(&life.world));
+    let mut world = World::of(&image).like(&life.world);
     world.open();
     // A power cut tears what was on its way. It damages nothing of which the log says that it had arrived.
     let found = world.engine().recovery("test").expect("it is configured");
@@ -266,10 +244,10 @@ fn check_image(life: &mut Life, context: &str, tally: &mut Tally) {
         for at in 0..image.iter().map(|device| device.recorded_count()).max().unwrap_or(0) {
             tally.images += 1;
             tally.in_opening += 1;
-            let again = images_of(&image, |device| {
+            let again = images(&image, |device| {
                 device.image_at(at.min(device.recorded_count()), survival, &mut life.rng)
             });
-            let mut world = world_on(&again, Some(&life.world));
+            let mut world = World::of(&again).like(&life.world);
             world.open();
             let mut model = life.model.clone();
             model.check_after_crash(&mut world, &format!("{context}, cut at write {at} of the opening"));
@@ -287,7 +265,7 @@ fn check_image(life: &mut Life, context: &str, tally: &mut Tally) {
             after.act(tally);
         }
         let again = after.images();
-        let mut world = world_on(&again, Some(&after.world));
+        let mut world = World::of(&again).like(&after.world);
         world.open();
         after.model.check_after_crash(&mut world, &format!("{context}, cut again later"));
         world.verify(context);
@@ -331,10 +309,9 @@ fn after_a_cut_at_any_write_nothing_durable_is_lost_and_nothing_comes_back() {
 #[test]
 fn a_cut_while_a_set_is_formatted_leaves_one_that_opens() {
     let mut rng = StdRng::seed_from_u64(1);
-    let devices: Vec<_> =
-        (0..2).map(|i| Arc::new(TestDevice::new(&format!("new-{i}"), 20 * u64::from(BLOCK_SIZE)))).collect();
+    let devices = devices(2, 20);
     devices.iter().for_each(|device| device.record());
-    let mut world = world_on(&devices, None);
+    let mut world = World::of(&devices);
     world.open();
     // Room for the roots and two header copies each, device by device, then each is opened for writing.
     let order = [0, 0, 0, 1, 1, 1, 0, 1];
@@ -346,12 +323,12 @@ fn a_cut_while_a_set_is_formatted_leaves_one_that_opens() {
             let at = [of_first, done - of_first];
             let next = order.get(done).copied();
             let mut member = 0;
-            let image = images_of(&devices, |device| {
+            let image = images(&devices, |device| {
                 let survival = if next == Some(member) { survival } else { Survival::None };
                 member += 1;
                 device.image_at(at[member - 1], survival, &mut rng)
             });
-            let mut world = world_on(&image, None);
+            let mut world = World::of(&image);
             if let Err(error) = world.try_open() {
                 panic!("cut after {done} writes, the next {survival:?}: {error}");
             }

@@ -1,4 +1,5 @@
-//! Holds `docs/RELIABILITY.md` to the code: every test and every planted bug that it names is there.
+//! Holds `docs/RELIABILITY.md` to the code: each scenario has a test of its own, and every test and every planted bug that it
+//! names is there.
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,12 @@ fn every_scenario_names_tests_and_bugs_that_are_there() {
     let numbers: Vec<String> = rows.iter().map(|row| row[0].to_owned()).collect();
     assert_eq!(numbers, (1..=33).map(|number| number.to_string()).collect::<Vec<_>>());
     for row in rows {
+        let number: u32 = row[0].parse().expect("a number");
+        let is_its_own = |test: &str| test.starts_with(&format!("scenario_{number:02}_"));
+        assert!(
+            row[2].split('`').skip(1).step_by(2).any(is_its_own),
+            "scenario {number} has no directed test scenario_{number:02}_..."
+        );
         for test in row[2].split('`').skip(1).step_by(2) {
             assert!(code.contains(&format!("fn {test}(")), "scenario {}: there is no test {test}", row[0]);
         }
