@@ -20,7 +20,7 @@ cleanup() {
 }
 trap cleanup EXIT
 cargo build --release --quiet --bin aerolithd
-cargo build --release --quiet -p aerolith-benches --bin restart
+cargo build --release --quiet -p aerolith-benches --bin restart --bin commits
 
 start() { # NAME COMMAND...
     "${@:2}" >"$work/$1.log" 2>&1 &
@@ -31,12 +31,16 @@ start() { # NAME COMMAND...
 
 fio_rate() { # durable writes of 4 KiB a second, one after the other, into space that has been written
     fio --name=dsync --filename="$work/fio" --size=64m --bs=4k --rw=write --direct=1 --sync=dsync --ioengine=psync \
-        --overwrite=1 --time_based --runtime=5 --output-format=json | python3 -c \
+        --overwrite=1 --time_based --runtime=3 --output-format=json | python3 -c \
         'import json, sys; print(int(json.load(sys.stdin)["jobs"][0]["write"]["iops"]))'
 }
 
 set_rate() { # PORT CLIENTS
-    redis-benchmark -p "$1" -t set -n $(($2 * 6000)) -r 1000000 -d 100 -c "$2" --threads 2 --csv | tail -1 | tr -d '"' | cut -d, -f2 | cut -d. -f1
+    redis-benchmark -p "$1" -t set -n $(($2 * 4000)) -r 1000000 -d 100 -c "$2" --threads 2 --csv | tail -1 | tr -d '"' | cut -d, -f2 | cut -d. -f1
+}
+
+embedded_rate() { # WRITERS
+    target/release/commits --path "$work/embedded.data" --writers "$1" --seconds 3 | cut -d' ' -f1
 }
 
 commits() {
@@ -44,15 +48,17 @@ commits() {
     start redis redis-server --port 7112 --save "" --appendonly yes --appendfsync always --dir "$work"
     # The first blocks are written with zeros ahead of use.
     set_rate 7111 8 >/dev/null
-    printf '| clients | aerolithd, group | Redis, always | fio, O_DSYNC at depth 1 | ours / Redis | ours / fio |\n|---|---|---|---|---|---|\n'
-    local clients fio ours theirs round
+    printf '| clients | embedded | aerolithd, group | Redis, always | fio, O_DSYNC at depth 1 | aerolithd / Redis | aerolithd / fio | embedded / fio |\n'
+    printf '|---|---|---|---|---|---|---|---|\n'
+    local clients fio ours theirs embedded round
     for clients in 1 8 64; do
         for round in 1 2 3; do
             fio=$(fio_rate)
             ours=$(set_rate 7111 "$clients")
             theirs=$(set_rate 7112 "$clients")
-            awk -v c="$clients" -v f="$fio" -v o="$ours" -v t="$theirs" \
-                'BEGIN {printf "| %d | %d | %d | %d | %.2f | %.2f |\n", c, o, t, f, o / t, o / f}'
+            embedded=$(embedded_rate "$clients")
+            awk -v c="$clients" -v f="$fio" -v o="$ours" -v t="$theirs" -v e="$embedded" \
+                'BEGIN {printf "| %d | %d | %d | %d | %d | %.2f | %.2f | %.2f |\n", c, e, o, t, f, o / t, o / f, e / f}'
         done
     done
 }
