@@ -452,7 +452,9 @@ fn floods_of_arguments_stay_within_the_request_limit() {
     println!("after too many bytes: {}", rest.escape_ascii());
     peak = peak.max(server.resident_size());
     println!("floods: RSS peak {} KiB, {} KiB before", peak >> 10, before >> 10);
-    assert!(peak - before < 256 << 20, "grew by {} bytes", peak - before);
+    // It may have shrunk: what the start needed has been given back meanwhile.
+    let grown = peak.saturating_sub(before);
+    assert!(grown < 256 << 20, "grew by {grown} bytes");
     server.assert_well();
 }
 
