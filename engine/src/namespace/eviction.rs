@@ -14,15 +14,15 @@
 //! Records that are written meanwhile, above the watermark, are told apart by the flag `YOUNG`. What a checkpoint copies
 //! meanwhile it copies as evicted: its root is written only when all that was appended before is durable.
 
-use super::core::{Core, Need, Wanted};
+use super::core::{Core, Wanted};
 use super::truncate::Refused;
 use super::write::is_tombstone;
 use crate::clock::Timestamp;
 use crate::format::{EncodedRecord, RecordFlags, VOID_TIME_EPOCH_MS};
-use crate::index::{Entry, Flags, PartitionId, SizeClass};
+use crate::index::{Entry, Flags, PartitionId};
 use crate::planted::{self, Bug};
 use crate::record::{Digest, Value, particle};
-use crate::volume::{AppendError, Receipt};
+use crate::volume::Receipt;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -203,22 +203,10 @@ impl Core {
             EncodedRecord::begin(wanted.name().as_bytes(), b"", particle::INTEGER, b"", steps.len());
         record.body().extend_from_slice(&bins.into_bytes());
         record.complete(self.next_sequence(), 1, 0, now.0, RecordFlags(RecordFlags::SYSTEM), 1);
-        let class = SizeClass::for_size(record.length());
-        let volume = self.volume_of(wanted.partition, wanted.tag);
-        let context = self.append_context(self.fresh_stream(None), Need::Delete, now);
-        let appended = volume.append(&record, class, context).map_err(|error| match error {
-            AppendError::NoBlock => Refused::NoBlock,
-            AppendError::Latched => Refused::By(self.device_failed(volume)),
-        })?;
-        let partition = partitions.get_mut(wanted.partition).expect("all partitions are locked");
-        let entry =
-            Entry::new(wanted.tag, appended.location, class).with_generation(1).with_flags(Flags::SYSTEM);
-        if let Some(old) = partition.insert(entry) {
-            self.volume(old.location().device).release(old.location(), old.size_class());
-        }
+        let receipt = self.publish_fact(&mut partitions, &wanted, &record, now)?;
         *self.evictions.watermark.lock() = watermark;
         self.evictions.applying.store(void_time, Ordering::Release);
-        Ok(appended.receipt)
+        Ok(receipt)
     }
 
     /// Whether what `receipt` names is on the device; if not, it will be soon. None if its device has failed.

@@ -7,9 +7,10 @@
 
 use super::core::{Core, Need, Wanted};
 use super::sets::Set;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::{EncodedRecord, RecordFlags};
-use crate::index::{Flags, PartitionId, SizeClass};
+use crate::index::{Entry, Flags, PartitionId, Partitions, SizeClass};
 use crate::planted::{self, Bug};
 use crate::record::{Digest, Value, particle};
 use crate::volume::{AppendError, Receipt};
@@ -82,27 +83,38 @@ impl Core {
         let mut record = EncodedRecord::begin(digest.as_bytes(), b"", key_type, key.as_bytes(), 64);
         record.body().extend_from_slice(&bins.into_bytes());
         record.complete(self.next_sequence(), 1, 0, now.0, RecordFlags(RecordFlags::SYSTEM), 1);
-        let class = SizeClass::for_size(record.length());
-        let volume = self.volume_of(wanted.partition, wanted.tag);
-        let context = self.append_context(self.fresh_stream(None), Need::Delete, now);
-        let appended = volume.append(&record, class, context).map_err(|error| match error {
-            AppendError::NoBlock => Refused::NoBlock,
-            AppendError::Latched => Refused::By(self.device_failed(volume)),
-        })?;
-        let partition = partitions.get_mut(wanted.partition).expect("all partitions are locked");
-        let entry = crate::index::Entry::new(wanted.tag, appended.location, class)
-            .with_generation(1)
-            .with_flags(Flags::SYSTEM);
-        if let Some(old) = partition.insert(entry) {
-            self.volume(old.location().device).release(old.location(), old.size_class());
-        }
+        let receipt = self.publish_fact(&mut partitions, &wanted, &record, now)?;
         // A set that came in meanwhile has records that are older than this, too.
         match only {
             Some(set) => set.truncate(below),
             None => self.sets.all().iter().for_each(|set| set.truncate(below)),
         }
         self.truncations.fetch_add(1, Ordering::AcqRel);
-        Ok(Some(appended.receipt))
+        Ok(Some(receipt))
+    }
+
+    /// Appends a record of the system's own, and lets the index point at it instead of the one before.
+    pub fn publish_fact(
+        &self,
+        partitions: &mut Partitions<'_, Entry>,
+        wanted: &Wanted,
+        record: &EncodedRecord,
+        now: Timestamp,
+    ) -> Result<Receipt, Refused> {
+        let class = SizeClass::for_size(record.length());
+        let volume = self.volume_of(wanted.partition, wanted.tag);
+        let context = self.append_context(self.fresh_stream(None), Need::Delete, now);
+        let appended = volume.append(record, class, context).map_err(|error| match error {
+            AppendError::NoBlock => Refused::NoBlock,
+            AppendError::Latched => Refused::By(self.device_failed(volume)),
+        })?;
+        let partition = partitions.get_mut(wanted.partition).expect("all partitions are locked");
+        let entry =
+            Entry::new(wanted.tag, appended.location, class).with_generation(1).with_flags(Flags::SYSTEM);
+        if let Some(old) = partition.insert(entry) {
+            self.volume(old.location().device).release(old.location(), old.size_class());
+        }
+        Ok(appended.receipt)
     }
 
     /// Takes dead entries out of all partitions.
