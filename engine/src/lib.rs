@@ -56,7 +56,7 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use namespace::{
     AsyncNamespace, Bin, CountersSnapshot, Damage, Draft, Exists, Generation, Get, Metadata, Namespace,
-    Outcome, Record, ScanPage, ScanPoint, ScrubFault, Stats, Ttl, Updated, Verified, WritePolicy,
+    Outcome, Record, ScanPage, ScanPoint, ScrubFault, Snapshot, Stats, Ttl, Updated, Verified, WritePolicy,
 };
 pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};

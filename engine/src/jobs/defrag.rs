@@ -89,15 +89,21 @@ impl Defrag {
     fn choose(&self, volume: &Volume) -> Option<BlockId> {
         let now = self.core.next_sequence.load(Ordering::Relaxed);
         let size = f64::from(volume.block_size());
+        // Moving what is almost full gains less than the padding and footers that it costs. Beside a snapshot there may not be
+        // enough to gain at all, so there only what gains as much as it costs: else the same records go round and round.
+        let fullest = if volume.blocks.is_keeping() { 0.5 } else { 0.96 };
         let mut best: Option<(f64, BlockId)> = None;
         for id in (1..volume.blocks.count()).map(BlockId) {
             let info = volume.blocks.info(id);
             if info.state != BlockState::Sealed || info.used_size == 0 {
                 continue;
             }
-            // Moving what is almost full gains less than the padding and footers that it costs.
+            // What a snapshot keeps gains nothing, however empty it gets.
+            if volume.blocks.would_be_kept(info.epoch) {
+                continue;
+            }
             let live = f64::from(info.used_size) / size;
-            if live > 0.96 || self.damaged.get(&(volume.member(), id.0)) == Some(&info.epoch) {
+            if live > fullest || self.damaged.get(&(volume.member(), id.0)) == Some(&info.epoch) {
                 continue;
             }
             let age = now.saturating_sub(info.sealed_sequence) as f64 + 1.0;
@@ -259,6 +265,7 @@ impl Defrag {
             || core.sets.is_truncated(&entry)
             || (life(entry.void_time(), now) == Life::Over && !is_masking)
         {
+            core.before_change(&partition, &entry);
             partition.remove(candidate.tag);
             core.forget(&entry);
             volume.release(here, entry.size_class());
@@ -282,6 +289,7 @@ impl Defrag {
         let class = entry.size_class();
         match volume.append(&record, class, core.context(stream, 0, now)) {
             Ok(appended) => {
+                core.before_change(&partition, &entry);
                 partition.insert(entry.with_location(appended.location));
                 volume.release(here, class);
                 volume.stats.moved_size.fetch_add(u64::from(class.bytes()), Ordering::Relaxed);

@@ -104,6 +104,7 @@ impl Flush {
 
     /// Frees blocks that have settled.
     fn settle(&self) {
+        self.core.yield_snapshot(false);
         let mut freed = 0;
         for volume in &self.core.volumes {
             if volume.blocks.settling_count() > 0 {

@@ -6,6 +6,7 @@ use super::checkpoint::Checkpoints;
 use super::eviction::Evictions;
 use super::record::{Record, RecordBytes};
 use super::sets::{Set, Sets};
+use super::snapshot::Snapshots;
 use super::stats::Counters;
 use crate::clock::{ForwardClock, Timestamp};
 use crate::config::{Durability, NamespaceConfig};
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     pub upkeep_work: Arc<Signal>,
     pub counters: Counters,
     pub checkpoints: Checkpoints,
+    pub snapshots: Snapshots,
     /// How long (in sequence numbers) blocks of short-lived records have lived lately: what is older when it
     /// is overwritten counts as long-lived.
     pub short_lifespan: AtomicU64,
@@ -353,6 +355,7 @@ impl Core {
         {
             return Err(self.device_failed(failed));
         }
+        self.yield_snapshot(true);
         self.flush_work.raise();
         self.upkeep_work.raise();
         self.gate.wait(turn).await;

@@ -11,6 +11,7 @@ use super::read::Get;
 use super::record::Record;
 use super::scan::{ScanPage, ScanPoint};
 use super::scrub::ScrubFault;
+use super::snapshot::Snapshot;
 use super::stats::Stats;
 use super::verify::Verified;
 use super::write::{Updated, metadata_of};
@@ -199,6 +200,14 @@ impl AsyncNamespace {
     /// One page of a walk over all records, or those of `set`; see `ScanPoint`.
     pub async fn scan(&self, from: ScanPoint, set: Option<&str>, limit: usize) -> Result<ScanPage> {
         self.core.scan(from, set, limit).await
+    }
+
+    /// All records as they are at this moment, to be read while writes go on; see `Snapshot`.
+    ///
+    /// # Errors
+    /// `SnapshotRunning` if there is one already.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.core.snapshot()
     }
 
     /// Removes all records of `set`, or of the whole namespace, from this moment on; durable like a write.
@@ -447,6 +456,22 @@ impl Namespace {
         context::block_on(self.inner.scan(from, set, limit))
     }
 
+    /// All records as they are at this moment, to be read while writes go on; see `Snapshot`.
+    #[doc = example!(
+        "let key = Key::new(\"users\", 1)?;"
+        "test.put(&key, &[(\"name\", \"Bob\".into())], &WritePolicy::default())?;"
+        "let snapshot = test.snapshot()?;"
+        "test.delete(&key, &WritePolicy::default())?;"
+        "let records: Vec<Record> = snapshot.collect::<Result<_>>()?;"
+        "assert_eq!((records.len(), records[0].digest()), (1, key.digest()));"
+    )]
+    ///
+    /// # Errors
+    /// `SnapshotRunning` if there is one already.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.inner.snapshot()
+    }
+
     /// Removes all records of `set`, or of the whole namespace, from this moment on; durable like a write.
     #[doc = example!(
         "let key = Key::new(\"users\", 1)?;"
@@ -528,6 +553,7 @@ impl crate::namespace::core::Core {
             checkpoints_skipped: self.checkpoints.skipped.load(Ordering::Relaxed),
             checkpoint_written_ms: self.checkpoints.written_ms.load(Ordering::Relaxed),
             is_writing_checkpoint: self.checkpoints.is_writing.load(Ordering::Relaxed),
+            snapshot_blocks: self.kept_blocks(),
             ..Stats::default()
         };
         for volume in &self.volumes {

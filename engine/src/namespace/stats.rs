@@ -145,6 +145,8 @@ pub struct Stats {
     pub checkpoint_written_ms: u64,
     /// Whether one is being written.
     pub is_writing_checkpoint: bool,
+    /// Empty blocks that are not reused because a snapshot may still read them.
+    pub snapshot_blocks: u64,
 }
 
 impl Stats {

@@ -36,11 +36,13 @@ impl Core {
             }
         }
         for entry in gone {
+            self.before_change(&partition, &entry);
             partition.remove(entry.tag());
             self.forget(&entry);
             self.volume(entry.location().device).release(entry.location(), entry.size_class());
         }
         for entry in masks {
+            self.before_change(&partition, &entry);
             self.forget(&entry);
             self.counters.tombstones.fetch_add(1, Ordering::Relaxed);
             mask(entry).into_iter().for_each(|mask| {

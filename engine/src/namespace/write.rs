@@ -356,6 +356,9 @@ impl Core {
 
     /// Lets the index point at an appended change, and releases what it replaces.
     pub fn publish(&self, partition: &mut Partition<'_, Entry>, set: &Set, old: Option<Entry>, new: Entry) {
+        if let Some(old) = &old {
+            self.before_change(partition, old);
+        }
         partition.insert(new);
         self.recount(set, old.as_ref(), &new);
         if let Some(old) = old {

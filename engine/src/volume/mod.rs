@@ -17,7 +17,7 @@ mod stream;
 mod write_buffer;
 
 pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
-pub use checkpoint::{HeldBlock, read_roots};
+pub use checkpoint::{Border, HeldBlock, read_roots};
 pub use evacuation::Evacuation;
 pub use header::{
     DeviceSet, FormatOptions, HeaderError, claim_devices, has_damaged_copy, read_header, write_header,
