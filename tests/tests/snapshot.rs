@@ -292,6 +292,32 @@ fn a_snapshot_gives_way_to_writers_and_says_so() {
 }
 
 #[test]
+fn records_of_a_block_that_defrag_had_chosen_before_the_cut_are_there() {
+    let mut world = World::new(1, 24, 16 << 10);
+    world.config.write_cache_size = 0;
+    world.open();
+    filled(&mut world, 150);
+    let mut met = 0;
+    for round in 0..400 {
+        for number in 0..10 {
+            let key = Key::new("keys", (round * 7 + number * 13) % 150).expect("a key");
+            let bytes = bytes_of((round * 7 + number * 13) % 150, 6);
+            let store = world.namespace();
+            let put = store.put(&key, &[("v", Value::Bytes(&bytes))], &WritePolicy::default());
+            world.run(put).expect("a put");
+        }
+        // The first step chooses a victim, the next one moves what is in it.
+        world.engine().step_job(aerolith_tests::job::DEFRAG);
+        let moved = world.namespace().stats().counters.moved;
+        let snapshot = world.namespace().snapshot().expect("a snapshot");
+        world.engine().step_job(aerolith_tests::job::DEFRAG);
+        met += u32::from(world.namespace().stats().counters.moved > moved);
+        assert_eq!(snapshot.filter(Result::is_ok).count(), 150, "round {round}");
+    }
+    assert!(met > 0, "defrag never moved anything between the cut and its reading");
+}
+
+#[test]
 fn a_damaged_record_is_an_error_in_its_place() {
     let mut world = World::new(1, 24, 16 << 10);
     world.config.write_cache_size = 0;
