@@ -28,6 +28,7 @@
 //! record is), `volume` (a device as a log), `record` (keys, values, bins), `namespace` (the verbs), `jobs` (what
 //! happens by itself), `startup` (how the index comes back). `docs/ARCHITECTURE.md` has the invariants.
 
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod device;
@@ -56,7 +57,8 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use namespace::{
     AsyncNamespace, Bin, CountersSnapshot, Damage, Draft, Exists, Generation, Get, Metadata, Namespace,
-    Outcome, Record, ScanPage, ScanPoint, ScrubFault, Snapshot, Stats, Ttl, Updated, Verified, WritePolicy,
+    Outcome, Record, RestoreMode, Restored, ScanPage, ScanPoint, ScrubFault, Snapshot, Stats, StoredRecord,
+    Ttl, Updated, Verified, WritePolicy,
 };
 pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};

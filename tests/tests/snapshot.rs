@@ -303,8 +303,8 @@ fn records_of_a_block_that_defrag_had_chosen_before_the_cut_are_there() {
             let key = Key::new("keys", (round * 7 + number * 13) % 150).expect("a key");
             let bytes = bytes_of((round * 7 + number * 13) % 150, 6);
             let store = world.namespace();
-            let put = store.put(&key, &[("v", Value::Bytes(&bytes))], &WritePolicy::default());
-            world.run(put).expect("a put");
+            let (bins, policy) = ([("v", Value::Bytes(&bytes))], WritePolicy::default());
+            world.run(store.put(&key, &bins, &policy)).expect("a put");
         }
         // The first step chooses a victim, the next one moves what is in it.
         world.engine().step_job(aerolith_tests::job::DEFRAG);

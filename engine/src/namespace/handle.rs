@@ -9,6 +9,7 @@ use super::draft::{Draft, Outcome};
 use super::policy::{Exists, Generation, Metadata, Ttl, WritePolicy};
 use super::read::Get;
 use super::record::Record;
+use super::restore::{RestoreMode, Restored, StoredRecord};
 use super::scan::{ScanPage, ScanPoint};
 use super::scrub::ScrubFault;
 use super::snapshot::Snapshot;
@@ -208,6 +209,11 @@ impl AsyncNamespace {
     /// `SnapshotRunning` if there is one already.
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.core.snapshot()
+    }
+
+    /// Writes a record as it was elsewhere: digest, generation, times, bins. Durable when a `flush` after it has ended.
+    pub async fn restore(&self, record: &StoredRecord<'_>, mode: RestoreMode) -> Result<Restored> {
+        self.core.restore(record, mode).await
     }
 
     /// Removes all records of `set`, or of the whole namespace, from this moment on; durable like a write.
@@ -470,6 +476,21 @@ impl Namespace {
     /// `SnapshotRunning` if there is one already.
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.inner.snapshot()
+    }
+
+    /// Writes a record as it was elsewhere: digest, generation, times, bins. Durable when a `flush` after it has ended.
+    #[doc = example!(
+        "let elsewhere = Engine::open(Config::of(NamespaceConfig::in_memory(\"test\", 64 << 20)))?;"
+        "let other = elsewhere.namespace(\"test\")?;"
+        "other.put(&Key::new(\"users\", 1)?, &[(\"name\", \"Bob\".into())], &WritePolicy::default())?;"
+        "for record in other.snapshot()? {"
+        "    test.restore(&StoredRecord::try_from(&record?)?, RestoreMode::KeepExisting)?;"
+        "}"
+        "test.flush()?;"
+        "assert_eq!(test.get(&Key::new(\"users\", 1)?)?.expect(\"it was copied\").generation(), 1);"
+    )]
+    pub fn restore(&self, record: &StoredRecord<'_>, mode: RestoreMode) -> Result<Restored> {
+        context::block_on(self.inner.restore(record, mode))
     }
 
     /// Removes all records of `set`, or of the whole namespace, from this moment on; durable like a write.
