@@ -36,6 +36,7 @@ mod error;
 pub mod format;
 pub mod index;
 mod jobs;
+pub mod latency;
 mod namespace;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
@@ -55,8 +56,9 @@ pub use device::{Driver, LocalRing};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use namespace::{
-    AsyncNamespace, Bin, CountersSnapshot, Damage, Draft, Exists, Generation, Get, Metadata, Namespace,
-    Outcome, Record, ScanPage, ScanPoint, ScrubFault, Stats, Ttl, Updated, Verified, WritePolicy,
+    AsyncNamespace, Bin, BlockPicture, CountersSnapshot, Damage, DeviceStats, Draft, Exists, Generation, Get,
+    Metadata, Namespace, Outcome, Record, ScanPage, ScanPoint, ScrubFault, Stats, TTL_BOUNDS_S, Ttl,
+    TtlHistogram, Updated, Verified, WritePolicy,
 };
 pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};
