@@ -37,6 +37,7 @@ mod error;
 pub mod format;
 pub mod index;
 mod jobs;
+pub mod latency;
 mod namespace;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
@@ -56,9 +57,9 @@ pub use device::{Driver, LocalRing};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use namespace::{
-    AsyncNamespace, Bin, CountersSnapshot, Damage, Draft, Exists, Generation, Get, Metadata, Namespace,
-    Outcome, Record, RestoreMode, Restored, ScanPage, ScanPoint, ScrubFault, Snapshot, Stats, StoredRecord,
-    Ttl, Updated, Verified, WritePolicy,
+    AsyncNamespace, Bin, BlockPicture, CountersSnapshot, Damage, DeviceStats, Draft, Exists, Generation, Get,
+    Metadata, Namespace, Outcome, Record, RestoreMode, Restored, ScanPage, ScanPoint, ScrubFault, Snapshot,
+    Stats, StoredRecord, TTL_BOUNDS_S, Ttl, TtlHistogram, Updated, Verified, WritePolicy,
 };
 pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};

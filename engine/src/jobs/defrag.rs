@@ -30,8 +30,6 @@ use std::sync::atomic::Ordering;
 
 /// Records looked at in one step.
 const BATCH: usize = 256;
-/// Free blocks above the reserve below which defrag begins, at least.
-const HEADROOM: u32 = 4;
 /// Lifespans of so many blocks of short-lived records are averaged.
 const LIFESPANS: usize = 16;
 
@@ -81,8 +79,7 @@ impl Defrag {
 
     /// Whether the volume is so short of free blocks that something should be moved.
     fn is_needed(&self, volume: &Volume) -> bool {
-        let target = self.core.plan.reserve + HEADROOM.max(volume.blocks.count() / 128);
-        volume.blocks.free_count() + volume.blocks.settling_count() < target
+        self.core.defrag_shortage(volume) > 0
     }
 
     /// The block whose emptying gains most.
@@ -181,6 +178,7 @@ impl Defrag {
             let block = if self.is_needed(volume) { self.choose(volume) } else { self.evacuee(volume) };
             let Some(block) = block else { return Next::Within(100) };
             self.victims[index] = Some(self.begin(volume, block));
+            volume.victim.store(block.0, Ordering::Relaxed);
             return Next::Now;
         };
         let next = match &mut victim.bytes {
@@ -238,7 +236,10 @@ impl Defrag {
                 self.victims[index] = Some(victim);
                 next
             }
-            None => Next::Now,
+            None => {
+                volume.victim.store(0, Ordering::Relaxed);
+                Next::Now
+            }
         }
     }
 

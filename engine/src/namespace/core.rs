@@ -4,10 +4,11 @@
 use super::cache::ReadCache;
 use super::checkpoint::Checkpoints;
 use super::eviction::Evictions;
+use super::pictures::TtlBook;
 use super::record::{Record, RecordBytes};
 use super::sets::{Set, Sets};
 use super::snapshot::Snapshots;
-use super::stats::Counters;
+use super::stats::{Counters, RamSource};
 use crate::clock::{ForwardClock, Timestamp};
 use crate::config::{Durability, NamespaceConfig};
 use crate::error::{Error, Result};
@@ -51,7 +52,11 @@ pub(crate) struct Core {
     pub truncations: AtomicU64,
     pub swept_truncations: AtomicU64,
     pub evictions: Evictions,
+    pub ttls: TtlBook,
 }
+
+/// Free blocks above the reserve below which defrag begins, at least.
+const DEFRAG_HEADROOM: u32 = 4;
 
 /// Which streams a volume has.
 #[derive(Clone, Copy, Debug)]
@@ -203,18 +208,21 @@ impl Core {
         self.find_in(&partition, wanted.tag, now)
     }
 
-    /// The record, if it can be had without the device.
-    pub fn read_ram(&self, found: &Found, wanted: &Wanted) -> Option<Record> {
+    /// The record, if it can be had without the device, and where it was.
+    pub fn read_ram(&self, found: &Found, wanted: &Wanted) -> Option<(Record, RamSource)> {
         let location = found.entry.location();
         let size = found.entry.size_class().bytes();
-        let record = match self.volume(location.device).copy_from_ram(location, size) {
-            Some(bytes) => Record::new(RecordBytes::Owned(bytes)).ok()?,
+        let (record, source) = match self.volume(location.device).copy_from_ram(location, size) {
+            Some((bytes, is_written)) => {
+                let source = if is_written { RamSource::PostWriteCache } else { RamSource::WriteBuffer };
+                (Record::new(RecordBytes::Owned(bytes)).ok()?, source)
+            }
             None => {
                 let bytes = self.cache.get(location, found.epoch)?;
-                Record::new(RecordBytes::Shared(bytes)).ok()?.at(*found)
+                (Record::new(RecordBytes::Shared(bytes)).ok()?.at(*found), RamSource::ReadCache)
             }
         };
-        wanted.is(&record.header().digest).then_some(record)
+        wanted.is(&record.header().digest).then_some((record, source))
     }
 
     /// Checks bytes that the device gave for `found`: checksum, place, digest.
@@ -309,6 +317,12 @@ impl Core {
             limit += u64::from(blocks) * u64::from(WriteBuffer::payload_limit(volume.block_size()));
         }
         (used, limit)
+    }
+
+    /// How many blocks defrag has to free yet before it rests.
+    pub fn defrag_shortage(&self, volume: &Volume) -> u32 {
+        let target = self.plan.reserve + DEFRAG_HEADROOM.max(volume.blocks.count() / 128);
+        target.saturating_sub(volume.blocks.free_count() + volume.blocks.settling_count())
     }
 
     /// Refuses writes once the engine closes. Under a partition's lock.

@@ -21,7 +21,6 @@ use crate::device::context;
 use crate::error::{Error, Result};
 use crate::record::{Key, Value};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// A bin to write: its name and its value.
 pub type Bin<'a> = (&'a str, Value<'a>);
@@ -97,8 +96,8 @@ impl AsyncNamespace {
             return Some(metadata);
         }
         match self.core.read_ram(&found, &wanted) {
-            Some(record) if record.is_expired(now) => None,
-            Some(record) => Some(Metadata { expires_at: record.expires_at(), ..metadata }),
+            Some((record, _)) if record.is_expired(now) => None,
+            Some((record, _)) => Some(Metadata { expires_at: record.expires_at(), ..metadata }),
             None => Some(metadata),
         }
     }
@@ -548,52 +547,5 @@ impl Namespace {
     #[doc = example!("assert!(test.record_limit() > 1_000_000);")]
     pub fn record_limit(&self) -> u32 {
         self.inner.record_limit()
-    }
-}
-
-impl crate::namespace::core::Core {
-    /// A picture of the namespace.
-    pub fn stats(&self) -> Stats {
-        let (used_size, used_limit) = self.space();
-        let sets = self.sets.all();
-        let mut stats = Stats {
-            counters: self.counters.snapshot(),
-            objects: sets.iter().map(|set| set.objects()).sum(),
-            expiring: sets.iter().map(|set| set.expiring()).sum(),
-            tombstones: self.counters.tombstones.load(Ordering::Relaxed),
-            index_size: self.index.memory_size(),
-            cache_size: self.cache.size(),
-            used_size,
-            used_limit,
-            evicted_below_ms: self.evictions.watermark().latest_ms(),
-            scrub_pass_blocks: self.counters.scrub.pass_blocks(),
-            checkpoint_id: self.checkpoints.last_id.load(Ordering::Relaxed),
-            checkpoint_entries: self.checkpoints.entries.load(Ordering::Relaxed),
-            checkpoint_blocks: self.held_blocks(),
-            checkpoints_written: self.checkpoints.written.load(Ordering::Relaxed),
-            checkpoints_skipped: self.checkpoints.skipped.load(Ordering::Relaxed),
-            checkpoint_written_ms: self.checkpoints.written_ms.load(Ordering::Relaxed),
-            is_writing_checkpoint: self.checkpoints.is_writing.load(Ordering::Relaxed),
-            snapshot_blocks: self.kept_blocks(),
-            ..Stats::default()
-        };
-        for volume in &self.volumes {
-            let (block_size, device) = (u64::from(volume.block_size()), volume.device.counters().snapshot());
-            stats.write_buffer_size += volume.buffer_size();
-            stats.device_size += u64::from(volume.blocks.count()) * block_size;
-            stats.free_size += u64::from(volume.blocks.free_count()) * block_size;
-            stats.blocks += u64::from(volume.blocks.count());
-            stats.free_blocks += u64::from(volume.blocks.free_count());
-            stats.unwritten_blocks += u64::from(volume.unwritten_count());
-            stats.fresh_size += volume.stats.fresh_size.load(Ordering::Relaxed);
-            stats.moved_size += volume.stats.moved_size.load(Ordering::Relaxed);
-            stats.overwritten_in_place += volume.stats.overwritten_count.load(Ordering::Relaxed);
-            stats.failed_devices += u64::from(volume.latch_reason().is_some());
-            stats.device_read_size += device.read_bytes;
-            stats.device_written_size += device.written_bytes;
-            stats.device_read_count += device.reads;
-            stats.device_write_count += device.writes;
-        }
-        stats
     }
 }

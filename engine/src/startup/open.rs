@@ -268,6 +268,7 @@ fn finish(
         checkpoints,
         snapshots: Snapshots::default(),
         short_lifespan: AtomicU64::new(u64::MAX),
+        ttls: Default::default(),
         is_closed: AtomicBool::new(false),
         truncations: AtomicU64::new(0),
         swept_truncations: AtomicU64::new(0),

@@ -106,6 +106,7 @@ struct Block {
     used_size: AtomicU32,
     state: AtomicU8,
     stream: AtomicU8,
+    is_damaged: AtomicBool,
     epoch: AtomicU64,
     first_sequence: AtomicU64,
     sealed_sequence: AtomicU64,
@@ -173,6 +174,8 @@ pub struct BlockInfo {
     pub first_sequence: u64,
     /// The namespace's sequence number when it was sealed.
     pub sealed_sequence: u64,
+    /// Whether a start could not read it: it is left alone.
+    pub is_damaged: bool,
 }
 
 /// The table. Block 0 is never in it as more than a placeholder.
@@ -206,6 +209,7 @@ impl BlockTable {
                     used_size: AtomicU32::new(0),
                     state: AtomicU8::new(BlockState::Free as u8),
                     stream: AtomicU8::new(stream),
+                    is_damaged: AtomicBool::new(matches!(found.get(id), Some(FoundBlock::Damaged))),
                     epoch: AtomicU64::new(epoch),
                     first_sequence: AtomicU64::new(first_sequence),
                     sealed_sequence: AtomicU64::new(first_sequence),
@@ -367,6 +371,7 @@ impl BlockTable {
             stream: block.stream.load(Ordering::Relaxed),
             first_sequence: block.first_sequence.load(Ordering::Relaxed),
             sealed_sequence: block.sealed_sequence.load(Ordering::Relaxed),
+            is_damaged: block.is_damaged.load(Ordering::Relaxed),
         }
     }
 
