@@ -315,6 +315,11 @@ impl Store {
         Ok(Store { namespace, set: config.set.as_str().into(), engine: Arc::new(engine) })
     }
 
+    /// A namespace of the engine, with blocking verbs, by its name; without one, that of the protocol keys.
+    pub fn namespace(&self, name: Option<&str>) -> Result<engine::Namespace, StoreError> {
+        Ok(self.engine.namespace(name.unwrap_or(NAMESPACE))?)
+    }
+
     fn key<'a>(&'a self, key: &'a [u8]) -> Result<engine::Key<'a>, StoreError> {
         Ok(engine::Key::new(&self.set, engine::UserKey::String(key))?)
     }

@@ -276,7 +276,8 @@ fn a_record_that_cannot_be_read_ends_the_backup_or_is_counted() {
     let snapshot = world.namespace().snapshot().expect("a snapshot");
     let error = write_backup(snapshot, &mut bytes, options, |_| {}).expect_err("a record is damaged");
     assert!(matches!(error, BackupError::Unreadable(Error::Corrupt { .. })), "{error}");
-    assert!(matches!(read_through(&bytes), Err(BackupError::NoTrailer { .. })), "half a backup is none");
+    let read = read_through(&bytes).expect_err("half a backup is none");
+    assert!(matches!(&read, BackupError::GivenUp { why, .. } if why.contains("is damaged")), "{read}");
     bytes.clear();
     let options = BackupOptions { skip_damaged: true, ..options };
     let snapshot = world.namespace().snapshot().expect("a snapshot");

@@ -35,6 +35,8 @@ pub enum BackupError {
         "offset {offset}: the backup ends behind chunk {chunks} of unknown many: it was cut off, get it whole"
     )]
     NoTrailer { offset: u64, chunks: u64 },
+    #[error("offset {offset}: the backup ends here, because whoever wrote it gave up: {why}")]
+    GivenUp { offset: u64, why: String },
     #[error("offset {offset}: {what} is damaged: {fault}. Get the backup again from where it was copied")]
     Damaged { offset: u64, what: String, fault: Fault },
     #[error(

@@ -7,7 +7,7 @@ use super::BackupError;
 use crate::clock::Timestamp;
 use crate::format::{
     BACKUP_HEADER_SIZE, BACKUP_TRAILER_MAGIC, BACKUP_TRAILER_SIZE, BackupHeader, BackupRecord, BackupTrailer,
-    CHUNK_HEADER_SIZE, CHUNK_MAGIC, ChunkHeader, Fault,
+    CHUNK_HEADER_SIZE, CHUNK_MAGIC, ChunkHeader, FAILURE_HEADER_SIZE, FAILURE_MAGIC, FailureHeader, Fault,
 };
 use crate::namespace::{Namespace, RestoreMode, Restored, StoredRecord};
 use crate::record::{Bins, Digest, Key, UserKey, Value};
@@ -157,6 +157,18 @@ impl<R: Read> BackupReader<R> {
             let trailer = BackupTrailer::parse(&head, &self.header.id);
             self.check_end(offset, trailer.map_err(damaged("the trailer".into()))?)?;
             return Ok(None);
+        }
+        if head[..8] == FAILURE_MAGIC {
+            self.read(&mut head[8..FAILURE_HEADER_SIZE], name)?;
+            let failure = FailureHeader::parse(&head[..FAILURE_HEADER_SIZE], &self.header.id);
+            let failure = failure.map_err(damaged(name()))?;
+            let mut text = vec![0; failure.size as usize];
+            self.read(&mut text, || "the reason why it ends".into())?;
+            if xxh3_64(&text) != failure.text_checksum {
+                return Err(damaged("the reason why the backup ends".into())(Fault::Checksum));
+            }
+            let why = String::from_utf8_lossy(&text).into_owned();
+            return Err(BackupError::GivenUp { offset, why });
         }
         if head[..8] != CHUNK_MAGIC {
             return Err(damaged(name())(Fault::Magic));

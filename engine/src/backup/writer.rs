@@ -4,6 +4,7 @@ use super::BackupError;
 use crate::error::Error;
 use crate::format::{
     BACKUP_RECORD_SIZE, BackupHeader, BackupRecord, BackupTrailer, CHUNK_HEADER_SIZE, ChunkHeader,
+    FailureHeader,
 };
 use crate::namespace::{Record, Snapshot};
 use bytemuck::Zeroable;
@@ -79,6 +80,21 @@ pub fn write_backup(
     let mut writer = Writer { out, id: header.id, options, progress, payload: Vec::new(), record_count: 0 };
     writer.write(&header.encode())?;
     tell(&writer.progress);
+    let written = write_records(snapshot, &mut writer, &mut tell);
+    if let Err(error @ (BackupError::Engine(_) | BackupError::Unreadable(_))) = &written {
+        // For whoever reads the other end; that this is no backup shows without it.
+        let told = writer.write(&FailureHeader::frame(&error.to_string(), &header.id));
+        let _ = told.and_then(|()| writer.flush());
+    }
+    written
+}
+
+fn write_records<W: Write>(
+    snapshot: Snapshot,
+    writer: &mut Writer<'_, W>,
+    tell: &mut impl FnMut(&BackupProgress),
+) -> Result<BackupProgress, BackupError> {
+    let options = writer.options;
     for found in snapshot {
         match found {
             Ok(record) => writer.add(&record),
@@ -197,6 +213,10 @@ impl<W: Write> Writer<'_, W> {
         };
         let trailer = trailer.encode(&self.id);
         self.write(&trailer)?;
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), BackupError> {
         let offset = self.progress.written;
         self.out.flush().map_err(|source| BackupError::Io { offset, source })
     }

@@ -8,7 +8,7 @@
 //! Everything is covered by a checksum: the header by its own; each chunk's header and the trailer by one that is salted with the
 //! backup's id and with where in the stream they belong; each payload by one in its header, which is looked at before anything is
 //! unpacked. So a cut, a flipped bit, a chunk that is missing, comes twice or is of another backup is seen, and where.
-//! A stream without its trailer is a backup that was cut off.
+//! A stream without its trailer is a backup that was cut off. Where the writer gave up, it may say why in a failure's frame instead.
 //!
 //! Here are the structures; reading and writing is `backup`.
 
@@ -33,6 +33,10 @@ pub const CHUNK_HEADER_SIZE: usize = 48;
 pub const BACKUP_TRAILER_MAGIC: [u8; 8] = *b"AEROBEND";
 /// Bytes of the trailer.
 pub const BACKUP_TRAILER_SIZE: usize = 64;
+/// Opens what a writer says that gives up.
+pub const FAILURE_MAGIC: [u8; 8] = *b"AEROFAIL";
+/// Bytes of the header of that.
+pub const FAILURE_HEADER_SIZE: usize = 32;
 /// Bytes of a record's header in a chunk.
 pub const BACKUP_RECORD_SIZE: usize = 48;
 /// The most bytes of a chunk, packed and unpacked: a record of the largest class, and one chunk of others before it.
@@ -110,6 +114,22 @@ pub struct BackupTrailer {
     pub checksum: u64,
 }
 
+/// Says that the writer gave up: there is no more, and this is no backup. The reason follows, as text.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct FailureHeader {
+    /// `AEROFAIL`.
+    pub magic: [u8; 8],
+    /// Bytes of the text.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// xxh3 of the text.
+    pub text_checksum: u64,
+    /// Hash of the bytes before it, salted with the backup's id.
+    pub checksum: u64,
+}
+
 /// One record in a chunk; set name, user key and bins follow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -139,6 +159,7 @@ pub struct BackupRecord {
 const _: () = assert!(size_of::<BackupHeader>() == BACKUP_HEADER_SIZE);
 const _: () = assert!(size_of::<ChunkHeader>() == CHUNK_HEADER_SIZE);
 const _: () = assert!(size_of::<BackupTrailer>() == BACKUP_TRAILER_SIZE);
+const _: () = assert!(size_of::<FailureHeader>() == FAILURE_HEADER_SIZE);
 const _: () = assert!(size_of::<BackupRecord>() == BACKUP_RECORD_SIZE);
 const _: () = assert!(offset_of!(BackupHeader, checksum) == BACKUP_HEADER_SIZE - 8);
 const _: () = assert!(offset_of!(ChunkHeader, checksum) == CHUNK_HEADER_SIZE - 8);
@@ -202,6 +223,34 @@ impl ChunkHeader {
             return Err(Fault::Length);
         }
         Ok(header)
+    }
+}
+
+impl FailureHeader {
+    /// A failure's frame: header and text.
+    pub fn frame(why: &str, id: &[u8; 16]) -> Vec<u8> {
+        let text = why.as_bytes();
+        let mut header = FailureHeader {
+            magic: FAILURE_MAGIC,
+            size: text.len() as u32,
+            text_checksum: xxh3_64(text),
+            ..Zeroable::zeroed()
+        };
+        header.checksum = salted(id, bytemuck::bytes_of(&header));
+        [bytemuck::bytes_of(&header), text].concat()
+    }
+
+    /// Reads a failure's header of the backup `id` from the start of `bytes`.
+    pub fn parse(bytes: &[u8], id: &[u8; 16]) -> Result<Self, Fault> {
+        let bytes = bytes.get(..FAILURE_HEADER_SIZE).ok_or(Fault::Short)?;
+        let header: FailureHeader = bytemuck::pod_read_unaligned(bytes);
+        if header.magic != FAILURE_MAGIC {
+            return Err(Fault::Magic);
+        }
+        if salted(id, bytes) != header.checksum {
+            return Err(Fault::Checksum);
+        }
+        if header.size > MAX_CHUNK_SIZE { Err(Fault::Length) } else { Ok(header) }
     }
 }
 

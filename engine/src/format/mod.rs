@@ -35,7 +35,7 @@ mod summary;
 pub use backup::{
     BACKUP_HEADER_SIZE, BACKUP_MAGIC, BACKUP_RECORD_SIZE, BACKUP_TRAILER_MAGIC, BACKUP_TRAILER_SIZE,
     BACKUP_VERSION, BackupHeader, BackupRecord, BackupTrailer, CHUNK_HEADER_SIZE, CHUNK_MAGIC, ChunkHeader,
-    MAX_CHUNK_SIZE,
+    FAILURE_HEADER_SIZE, FAILURE_MAGIC, FailureHeader, MAX_CHUNK_SIZE,
 };
 pub use block::{BLOCK_HEADER_SIZE, BLOCK_MAGIC, BlockHeader};
 pub use checkpoint::{

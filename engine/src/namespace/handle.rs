@@ -543,6 +543,18 @@ impl Namespace {
         self.inner.count(set)
     }
 
+    /// Its name.
+    #[doc = example!("assert_eq!(test.name(), \"test\");")]
+    pub fn name(&self) -> &str {
+        &self.inner.core.config.name
+    }
+
+    /// Names its device set: no other one has it.
+    #[doc = example!("assert_ne!(test.device_set(), [0; 16]);")]
+    pub fn device_set(&self) -> [u8; 16] {
+        self.inner.core.volume(0).header.set_uuid
+    }
+
     /// The largest record, in bytes: header, key and bins.
     #[doc = example!("assert!(test.record_limit() > 1_000_000);")]
     pub fn record_limit(&self) -> u32 {

@@ -4,33 +4,40 @@
 //! /             the page to watch         /stats          all figures, as JSON
 //! /metrics      for Prometheus            /stats/blocks   every write block: state, fill, age
 //! /health       the process answers       /stats/index    how full each partition of the index is
-//! /ready        the data is there
+//! /ready        the data is there         /backup         a backup, as a stream
+//!                                         /restore        writes a piece of a backup
 //! ```
 //!
 //! It has a thread and a runtime of its own, so that a busy worker never keeps a monitor waiting and a monitor never slows a
-//! worker: it reads what workers and jobs have counted, and changes nothing. Once a second it notes the counts, so
+//! worker: it reads what workers and jobs have counted, and changes nothing but by `/restore`. Once a second it notes the counts, so
 //! that figures of the last seconds need nobody who remembers.
 //!
-//! What always holds: at most [`CONNECTIONS`] connections at a time; none lives longer than [`LONGEST`], or sends nothing for
-//! [`HEADER_TIMEOUT`] (I9). It knows no protocol's room.
+//! What always holds: at most [`CONNECTIONS`] connections at a time; none lives longer than [`LONGEST`] unless it carries a
+//! backup, or sends nothing for [`HEADER_TIMEOUT`] (I9). It knows no protocol's room.
 
+mod backup;
 mod maps;
 mod metrics;
+mod restore;
 mod window;
 
 use crate::figures::Figures;
 use crate::opening::State as OpeningState;
 use crate::shared::Shared;
-use axum::Router;
-use axum::extract::{Query, State};
+use aerolith_engine::Namespace;
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -43,13 +50,51 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may last.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// What backups and pieces of them are sent as.
+const BACKUP_TYPE: &str = "application/x-aerolith-backup";
+
 /// What the handlers see.
 pub(crate) struct Admin {
     pub(crate) shared: Arc<Shared>,
     window: Window,
+    restoring: Semaphore,
+}
+
+/// How many backups and restores one connection carries now.
+#[derive(Clone, Default)]
+struct Transfers(Arc<AtomicUsize>);
+
+impl Transfers {
+    /// One more, until the answer is dropped.
+    fn begin(&self) -> Transfer {
+        self.0.fetch_add(1, Relaxed);
+        Transfer(self.clone())
+    }
+}
+
+/// See `Transfers::begin`.
+struct Transfer(Transfers);
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A request that cannot be served, and why.
+fn refused(status: StatusCode, why: impl Display) -> Response {
+    (status, format!("{why}\n")).into_response()
 }
 
 impl Admin {
+    /// A namespace by its name, or the only one.
+    fn namespace(&self, name: Option<&str>) -> Result<Namespace, Response> {
+        let Some(store) = self.shared.opening.store() else {
+            return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the data is not there yet: see /ready"));
+        };
+        store.namespace(name).map_err(|error| refused(StatusCode::NOT_FOUND, error))
+    }
+
     fn figures(&self) -> Figures {
         Figures::of(&self.shared, self.window.recent(&self.shared))
     }
@@ -58,7 +103,7 @@ impl Admin {
 /// Serves the port until the server stops. On a `LocalSet`.
 pub(crate) async fn serve(port: TcpListener, shared: Arc<Shared>) {
     let mut stop = shared.stop.subscribe();
-    let admin = Arc::new(Admin { window: Window::new(&shared), shared });
+    let admin = Arc::new(Admin { window: Window::new(&shared), shared, restoring: Semaphore::new(1) });
     let routes = routes(admin.clone());
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tick = tokio::time::interval(Duration::from_secs(1));
@@ -79,7 +124,13 @@ pub(crate) async fn serve(port: TcpListener, shared: Arc<Shared>) {
                 let routes = routes.clone();
                 tokio::task::spawn_local(async move {
                     // How a connection ends is the client's affair.
-                    let _ = tokio::time::timeout(LONGEST, converse(stream, routes)).await;
+                    let transfers = Transfers::default();
+                    let mut conversation = pin!(converse(stream, routes.layer(Extension(transfers.clone()))));
+                    while tokio::time::timeout(LONGEST, &mut conversation).await.is_err() {
+                        if transfers.0.load(Relaxed) == 0 {
+                            break;
+                        }
+                    }
                     drop(place);
                 });
             }
@@ -106,6 +157,8 @@ fn routes(admin: Arc<Admin>) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_text))
         .route("/stats", get(async |State(admin): State<Arc<Admin>>| json(&admin.figures())))
+        .route("/backup", get(backup::backup))
+        .route("/restore", post(restore::restore).layer(DefaultBodyLimit::max(restore::PIECE_LIMIT)))
         .route("/stats/blocks", get(blocks))
         .route("/stats/index", get(async |State(admin): State<Arc<Admin>>| json(&maps::index(&admin.shared))))
         .with_state(admin)
