@@ -6,11 +6,16 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod block;
 mod check;
 mod inspect;
+mod local;
 mod map;
+mod progress;
+mod remote;
 mod report;
+mod restore;
 mod source;
 
 use clap::{Parser, Subcommand};
@@ -27,14 +32,24 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Backup(backup::Backup),
     Check(check::Check),
     Inspect(inspect::Inspect),
+    Restore(restore::Restore),
 }
 
 fn main() -> ExitCode {
     // What was found before an error is told as well: it may be what explains the error.
     let mut out = String::new();
     let code = match CommandLine::parse().command {
+        Command::Backup(backup) => match backup.run() {
+            Ok(()) => 0,
+            Err(error) => return end(&out, 1, Some(error.to_string())),
+        },
+        Command::Restore(restore) => match restore.run() {
+            Ok(()) => 0,
+            Err(error) => return end(&out, 1, Some(error.to_string())),
+        },
         Command::Check(check) => check.run(&mut out),
         Command::Inspect(inspect) => match inspect.run(&mut out) {
             Ok(0) => 0,
