@@ -135,6 +135,52 @@ fn structs() -> Vec<(&'static str, usize, Vec<Field>)> {
             checksum
         }),
         fields!(PartPlace { epoch, block, member, reserved }),
+        fields!(BackupHeader {
+            magic,
+            version,
+            reserved,
+            id,
+            set_uuid,
+            sequence,
+            taken_ms,
+            estimated_records,
+            namespace,
+            reserved_b,
+            checksum
+        }),
+        fields!(ChunkHeader {
+            magic,
+            number,
+            packed_size,
+            size,
+            record_count,
+            reserved,
+            payload_checksum,
+            checksum
+        }),
+        fields!(BackupRecord {
+            length,
+            digest,
+            generation,
+            set_size,
+            key_type,
+            expires_ms,
+            last_update_ms,
+            key_size,
+            bin_count,
+            reserved
+        }),
+        fields!(BackupTrailer {
+            magic,
+            chunk_count,
+            record_count,
+            size,
+            offset,
+            damaged_count,
+            reserved,
+            checksum
+        }),
+        fields!(FailureHeader { magic, size, reserved, text_checksum, checksum }),
     ]
 }
 
@@ -238,6 +284,17 @@ fn every_constant_has_the_value_that_is_written_down() {
         ("BIN_HEAD_SIZE", BIN_HEAD_SIZE as u64),
         ("MAX_BIN_NAME_SIZE", MAX_BIN_NAME_SIZE as u64),
         ("MAX_BIN_COUNT", MAX_BIN_COUNT as u64),
+        ("BACKUP_MAGIC", word(BACKUP_MAGIC)),
+        ("BACKUP_VERSION", BACKUP_VERSION.into()),
+        ("BACKUP_HEADER_SIZE", BACKUP_HEADER_SIZE as u64),
+        ("CHUNK_MAGIC", word(CHUNK_MAGIC)),
+        ("CHUNK_HEADER_SIZE", CHUNK_HEADER_SIZE as u64),
+        ("BACKUP_RECORD_SIZE", BACKUP_RECORD_SIZE as u64),
+        ("BACKUP_TRAILER_MAGIC", word(BACKUP_TRAILER_MAGIC)),
+        ("BACKUP_TRAILER_SIZE", BACKUP_TRAILER_SIZE as u64),
+        ("FAILURE_MAGIC", word(FAILURE_MAGIC)),
+        ("FAILURE_HEADER_SIZE", FAILURE_HEADER_SIZE as u64),
+        ("MAX_CHUNK_SIZE", MAX_CHUNK_SIZE.into()),
     ];
     let drawn: Vec<(String, u64)> =
         rows("Constants").into_iter().map(|row| (row[0].clone(), number(&row[1]))).collect();

@@ -79,6 +79,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "volume",
         ],
     ),
+    ("backup", &["clock", "error", "format", "namespace", "record"]),
     ("engine", &["clock", "config", "device", "error", "jobs", "namespace", "record", "signal", "startup"]),
 ];
 

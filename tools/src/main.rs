@@ -9,6 +9,7 @@
 mod backup;
 mod block;
 mod check;
+mod info;
 mod inspect;
 mod local;
 mod map;
@@ -17,6 +18,7 @@ mod remote;
 mod report;
 mod restore;
 mod source;
+mod top;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -34,22 +36,26 @@ struct CommandLine {
 enum Command {
     Backup(backup::Backup),
     Check(check::Check),
+    Info(info::Info),
     Inspect(inspect::Inspect),
     Restore(restore::Restore),
+    Top(top::Top),
 }
 
 fn main() -> ExitCode {
     // What was found before an error is told as well: it may be what explains the error.
     let mut out = String::new();
     let code = match CommandLine::parse().command {
-        Command::Backup(backup) => match backup.run() {
-            Ok(()) => 0,
-            Err(error) => return end(&out, 1, Some(error.to_string())),
-        },
-        Command::Restore(restore) => match restore.run() {
-            Ok(()) => 0,
-            Err(error) => return end(&out, 1, Some(error.to_string())),
-        },
+        Command::Backup(backup) => return ended(&out, backup.run()),
+        Command::Info(info) => {
+            let ran = info.run(&mut out);
+            return ended(&out, ran);
+        }
+        Command::Restore(restore) => return ended(&out, restore.run()),
+        Command::Top(top) => {
+            let ran = top.run(&mut out);
+            return ended(&out, ran);
+        }
         Command::Check(check) => check.run(&mut out),
         Command::Inspect(inspect) => match inspect.run(&mut out) {
             Ok(0) => 0,
@@ -61,6 +67,14 @@ fn main() -> ExitCode {
         },
     };
     end(&out, code, None)
+}
+
+/// The end of what either did all or failed.
+fn ended(out: &str, ran: Result<(), impl std::error::Error>) -> ExitCode {
+    match ran {
+        Ok(()) => end(out, 0, None),
+        Err(error) => end(out, 1, Some(error.to_string())),
+    }
 }
 
 fn end(out: &str, code: u8, error: Option<String>) -> ExitCode {

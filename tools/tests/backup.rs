@@ -385,7 +385,12 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     restore(&path("new.data"), &path("cut"), &["--size", "64M"], "cut off");
     assert!(!path("new.data").exists());
     // A target that is full says so; what was written stays.
-    restore(&path("small.data"), &file, &["--size", "1M"], "");
+    let small = NamespaceConfig {
+        block_size: 16 << 10,
+        ..NamespaceConfig::in_file("shop", path("small.data"), 400 << 10)
+    };
+    Engine::open(EngineConfig::of(small)).unwrap().close().unwrap();
+    restore(&path("small.data"), &file, &[], "namespace shop is full");
     // Another namespace must be asked for.
     let other = NamespaceConfig {
         name: "other".into(),
@@ -404,6 +409,25 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
     ]);
     assert_eq!(code, Some(0), "{err}");
     assert_eq!(records_of(&path("other.data"), "other"), saved);
+    // Figures of a server that is there, and of one that is not.
+    let server = Running::new();
+    server.send((0..10).map(still));
+    let (code, out, err) = aerolith(&["info", "--server", &server.admin(), "records."]);
+    assert_eq!(code, Some(0), "{err}");
+    let objects = out.lines().find(|line| line.starts_with("records.objects ")).unwrap();
+    assert!(objects.ends_with(" 10") && out.lines().all(|line| line.starts_with("records.")), "{out}");
+    let (code, out, err) = aerolith(&["info", "--server", &server.admin(), "--json"]);
+    assert_eq!(code, Some(0), "{err}");
+    let figures: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(figures["records"]["objects"], 10);
+    let (code, out, err) = aerolith(&["top", "--server", &server.admin(), "--once"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("redis write") && out.contains("records 10") && out.contains("test.data"), "{out}");
+    failed(&["info", "--server", &server.admin(), "nothing"], "no figure has 'nothing'");
+    failed(&["info", "--server", "127.0.0.1:1"], "is aerolithd running");
+    failed(&["top", "--server", "127.0.0.1:1", "--once"], "is aerolithd running");
+    failed(&["top", "--server", &server.admin()], "standard output is no terminal");
+    server.server.stop().unwrap();
     // A server says that it has no such namespace, and takes no bytes that do not say what they are.
     let server = Running::new();
     failed(&["restore", "--server", &server.admin(), "--from", text(&file)], "there is no namespace 'shop'");

@@ -16,13 +16,14 @@ use serde::Deserialize;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 /// How long a client may take nothing.
 const STALL: Duration = Duration::from_secs(60);
 /// Chunks, or parts of them, on their way.
-const QUEUE: usize = 4;
+const QUEUE: usize = 8;
+/// How often a full queue is looked at.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// What may be asked for.
 #[derive(Deserialize)]
@@ -63,7 +64,7 @@ pub(super) async fn backup(
     let options =
         BackupOptions { level: asked.level, skip_damaged: asked.skip_damaged, ..BackupOptions::default() };
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let mut out = Sender { sender, runtime: Handle::current() };
+    let mut out = Sender(sender);
     let guard = transfers.begin();
     let work = move || {
         let _guard = guard;
@@ -73,7 +74,7 @@ pub(super) async fn backup(
         let written = write_backup(snapshot, &mut out, options, |progress| {
             let due = Duration::from_secs_f64(progress.size as f64 / asked.rate.max(1) as f64);
             if asked.rate > 0 {
-                std::thread::sleep(due.saturating_sub(begun.elapsed()).min(Duration::from_secs(10)));
+                std::thread::sleep(due.saturating_sub(begun.elapsed()));
             }
         });
         match written {
@@ -94,21 +95,26 @@ pub(super) async fn backup(
 }
 
 /// The thread's end of the queue.
-struct Sender {
-    sender: mpsc::Sender<Bytes>,
-    runtime: Handle,
-}
+struct Sender(mpsc::Sender<Bytes>);
 
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.sender.send(Bytes::copy_from_slice(bytes));
-        match self.runtime.block_on(async { tokio::time::timeout(STALL, sent).await }) {
-            Ok(Ok(())) => Ok(bytes.len()),
-            Ok(Err(_)) => Err(io::Error::new(ErrorKind::BrokenPipe, "the client has gone")),
-            Err(_) => Err(io::Error::new(
-                ErrorKind::TimedOut,
-                format!("the client has taken nothing for {} s", STALL.as_secs()),
-            )),
+        let mut waiting = Bytes::copy_from_slice(bytes);
+        let begun = Instant::now();
+        // The runtime at the other end may go at any time, so its timers are of no use here.
+        loop {
+            waiting = match self.0.try_send(waiting) {
+                Ok(()) => return Ok(bytes.len()),
+                Err(TrySendError::Closed(_)) => {
+                    return Err(io::Error::new(ErrorKind::BrokenPipe, "the client has gone"));
+                }
+                Err(TrySendError::Full(_)) if begun.elapsed() >= STALL => {
+                    let text = format!("the client has taken nothing for {} s", STALL.as_secs());
+                    return Err(io::Error::new(ErrorKind::TimedOut, text));
+                }
+                Err(TrySendError::Full(waiting)) => waiting,
+            };
+            std::thread::sleep(PAUSE);
         }
     }
 
