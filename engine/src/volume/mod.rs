@@ -20,7 +20,7 @@ pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, Fo
 pub use checkpoint::{HeldBlock, read_roots};
 pub use evacuation::Evacuation;
 pub use header::{
-    DeviceSet, FormatOptions, HeaderError, claim_devices, has_damaged_copy, read_header, write_header,
+    DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header,
 };
 pub use listing::{
     BlockLife, BlockPlace, LogDamage, NoFooter, Seen, Version, listed_record, listed_versions,
