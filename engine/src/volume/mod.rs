@@ -19,9 +19,7 @@ mod write_buffer;
 pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
 pub use checkpoint::{HeldBlock, read_roots};
 pub use evacuation::Evacuation;
-pub use header::{
-    DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header,
-};
+pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header};
 pub use listing::{
     BlockLife, BlockPlace, LogDamage, NoFooter, Seen, Version, listed_record, listed_versions,
     logged_versions,

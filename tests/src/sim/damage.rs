@@ -145,7 +145,7 @@ impl Books {
         let of_copy = |copy: &Copy| {
             let block = &self.blocks[copy.block];
             let record: Vec<_> = self.hits(block, copy.pos, copy.pos + copy.length).collect();
-            let header = self.hits(block, 0, COMMIT_ALIGNMENT as usize).collect::<Vec<_>>();
+            let header = self.hits(block, 0, BLOCK_HEADER_SIZE as usize).collect::<Vec<_>>();
             let size = self.shape.block_size;
             let is_lost = !header.is_empty()
                 && (block.footer.is_none() || self.is_hit(block, size - COMMIT_ALIGNMENT as usize, size));
