@@ -44,7 +44,7 @@ embedded_rate() { # WRITERS
 }
 
 commits() {
-    start aerolithd target/release/aerolithd --data-dir "$work/ours" --redis-port 7111 --durability group
+    start aerolithd target/release/aerolithd --data-dir "$work/ours" --redis-port 7111 --admin-port 0 --durability group
     start redis redis-server --port 7112 --save "" --appendonly yes --appendfsync always --dir "$work"
     # The first blocks are written with zeros ahead of use.
     set_rate 7111 8 >/dev/null
@@ -64,7 +64,7 @@ commits() {
 }
 
 restarts() { # RECORDS
-    local ours=(target/release/aerolithd --data-dir "$work/ours" --redis-port 7121 --size 16GiB)
+    local ours=(target/release/aerolithd --data-dir "$work/ours" --redis-port 7121 --admin-port 0 --size 16GiB)
     local time=(target/release/restart --records "$1" --rounds 3)
     echo "aerolithd, from a checkpoint:"
     "${time[@]}" --wait 10 --port 7121 -- "${ours[@]}" --checkpoint-period-ms 3000

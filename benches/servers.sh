@@ -48,7 +48,7 @@ head_row() {
 
 default_part() {
     echo "## A million keys of 1000 bytes, default settings"
-    start aerolithd target/release/aerolithd --data-dir "$work/default" --redis-port 7101
+    start aerolithd target/release/aerolithd --data-dir "$work/default" --redis-port 7101 --admin-port 0
     local ours=$pid
     start redis redis-server --port 7102 --save "" --appendonly no --dir "$work"
     local theirs=$pid
@@ -63,7 +63,7 @@ default_part() {
 
 ram_part() {
     echo "## From RAM: 100,000 keys of 1000 bytes, all in the caches"
-    start aerolithd target/release/aerolithd --data-dir "$work/ram" --redis-port 7101 --cache 1GiB --write-cache 2GiB
+    start aerolithd target/release/aerolithd --data-dir "$work/ram" --redis-port 7101 --admin-port 0 --cache 1GiB --write-cache 2GiB
     local ours=$pid
     start redis redis-server --port 7102 --save "" --appendonly no --dir "$work"
     local theirs=$pid
@@ -85,7 +85,7 @@ ram_part() {
 device_part() {
     echo "## From the device: 2,000,000 records of 1000 bytes, caches too small to matter"
     local load=target/release/loadgen
-    start aerolithd target/release/aerolithd --data-dir "$work/device" --redis-port 7101 --cache 0
+    start aerolithd target/release/aerolithd --data-dir "$work/device" --redis-port 7101 --admin-port 0 --cache 0
     local ours=$pid
     $load --protocol redis --port 7101 --pid "$ours" --load --connections 16 --depth 16
     sleep 2

@@ -73,7 +73,7 @@ fn main() -> Result<()> {
         "read {READS} of them at random, one at a time: {:.0} records/s, {} from the device, {} from RAM",
         READS as f64 / seconds,
         counters.device_reads,
-        counters.ram_reads
+        counters.ram_reads()
     );
     engine.close()
 }

@@ -21,6 +21,10 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
     /// Milliseconds that only ever grow: for pacing.
     fn mono_ms(&self) -> u64;
+    /// The same in nanoseconds, as exactly as the clock can: for measuring.
+    fn mono_ns(&self) -> u64 {
+        self.mono_ms() * 1_000_000
+    }
 }
 
 /// The machine's clocks. The only place of the engine that reads them.
@@ -49,6 +53,10 @@ impl Clock for SystemClock {
 
     fn mono_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
+    }
+
+    fn mono_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
     }
 }
 
@@ -98,6 +106,11 @@ impl ForwardClock {
     /// Milliseconds that only ever grow: for pacing.
     pub fn mono_ms(&self) -> u64 {
         self.inner.mono_ms()
+    }
+
+    /// The same in nanoseconds: for measuring.
+    pub fn mono_ns(&self) -> u64 {
+        self.inner.mono_ns()
     }
 
     /// It was this late already. Returns by how much the wall clock is behind that, in milliseconds.

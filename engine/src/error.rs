@@ -60,6 +60,15 @@ pub enum Error {
         "the digest is that of a record of the system's own, which cannot be written: no user key has it"
     )]
     Reserved,
+    /// A namespace has one snapshot at a time.
+    #[error("a snapshot of namespace {namespace} is being read already: wait until that backup has ended")]
+    SnapshotRunning { namespace: String },
+    /// Writers needed the space that a snapshot kept. Nothing is wrong with the records.
+    #[error(
+        "the snapshot of namespace {namespace} was given up after {records} records: writers needed the blocks \
+         that it kept. Take it again when less is written, or give the namespace more free space"
+    )]
+    SnapshotGivenUp { namespace: String, records: u64 },
     /// The configuration cannot work.
     #[error("configuration: {0}")]
     Config(String),

@@ -28,6 +28,7 @@
 //! record is), `volume` (a device as a log), `record` (keys, values, bins), `namespace` (the verbs), `jobs` (what
 //! happens by itself), `startup` (how the index comes back). `docs/ARCHITECTURE.md` has the invariants.
 
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod device;
@@ -36,6 +37,7 @@ mod error;
 pub mod format;
 pub mod index;
 mod jobs;
+pub mod latency;
 mod namespace;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
@@ -55,8 +57,9 @@ pub use device::{Driver, LocalRing};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use namespace::{
-    AsyncNamespace, Bin, CountersSnapshot, Damage, Draft, Exists, Generation, Get, Metadata, Namespace,
-    Outcome, Record, ScanPage, ScanPoint, ScrubFault, Stats, Ttl, Updated, Verified, WritePolicy,
+    AsyncNamespace, Bin, BlockPicture, CountersSnapshot, Damage, DeviceStats, Draft, Exists, Generation, Get,
+    Metadata, Namespace, Outcome, Record, RestoreMode, Restored, ScanPage, ScanPoint, ScrubFault, Snapshot,
+    Stats, StoredRecord, TTL_BOUNDS_S, Ttl, TtlHistogram, Updated, Verified, WritePolicy,
 };
 pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};

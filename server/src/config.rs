@@ -141,10 +141,19 @@ settings! {
     /// Allow to listen beyond loopback although every client can then read and change everything.
     #[arg(num_args = 0..=1, default_missing_value = "true")]
     insecure: bool = false;
+    /// Port of the page to watch, /metrics, /stats, /health and /ready; 0 is off.
+    admin_port: u16 = 8080;
+    /// Address of the admin port. Beyond loopback it needs --insecure: whoever reaches it sees keys in slow commands.
+    admin_bind: IpAddr = IpAddr::from([127, 0, 0, 1]);
     /// Worker threads; as many as there are cores if not given.
     threads: usize = std::thread::available_parallelism().map_or(1, usize::from);
     /// What to log: error, warn, info, debug, trace, or a filter such as aerolith_server=debug.
     log: String = "info".to_owned();
+    /// Commands that take at least so many microseconds go to the slow log; 0 is all, -1 none.
+    #[arg(allow_hyphen_values = true)]
+    slowlog_log_slower_than: i64 = 10_000;
+    /// Entries that the slow log keeps.
+    slowlog_max_len: u64 = 128;
     /// Connections at a time; further ones are refused.
     max_connections: usize = 10_000;
     /// Largest argument of any command; a value must also fit into a write block of the data file with its key.
@@ -226,6 +235,18 @@ impl Config {
                  read and change all data; listen on loopback, or accept that with --insecure",
                 self.bind
             )
+        } else if self.admin_port != 0 && !self.admin_bind.is_loopback() && !self.insecure {
+            format!(
+                "refusing to open the admin port on {}: there is no authentication yet, and the slow log shows \
+                 keys and values; keep admin-bind on loopback, or accept that with --insecure",
+                self.admin_bind
+            )
+        } else if self.admin_port != 0 && self.admin_port == self.redis_port {
+            format!("admin-port and redis-port are both {}: they must differ", self.admin_port)
+        } else if self.slowlog_max_len > 1_000_000 {
+            format!("slowlog-max-len = {}: at most 1000000 are possible", self.slowlog_max_len)
+        } else if self.slowlog_log_slower_than < -1 {
+            format!("slowlog-log-slower-than = {}: -1 (nothing) or more", self.slowlog_log_slower_than)
         } else if self.flush_max_ms == 0 || self.flush_max_ms > 60_000 {
             format!("flush-max-ms = {}: between 1 and 60000 are possible", self.flush_max_ms)
         } else if self.checkpoint_period_ms > 86_400_000 {

@@ -3,6 +3,7 @@
 //! Only the worker that owns a shard stores into it, so counting is a load and a store on a line that no other
 //! core writes: no locked instruction, nothing shared on the path of a command.
 
+use crate::latency::Latency;
 use crate::redis::command_table::COMMANDS;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub(crate) struct Counters {
     pub(crate) closed_slow: Counter,
     pub(crate) panics: Counter,
     pub(crate) commands: Vec<CommandCounter>,
+    pub(crate) latency: Latency,
 }
 
 impl Counters {
@@ -59,6 +61,7 @@ impl Counters {
             closed_slow: Counter::default(),
             panics: Counter::default(),
             commands: COMMANDS.iter().map(|_| CommandCounter::default()).collect(),
+            latency: Latency::default(),
         }
     }
 
@@ -86,6 +89,7 @@ impl Counters {
         ] {
             counter.reset();
         }
+        self.latency.reset();
         for command in &self.commands {
             command.calls.reset();
             command.nanoseconds.reset();

@@ -6,7 +6,8 @@
 //!                    store  <──────────────── one call a command ─────────┘
 //! ```
 //!
-//! The ports open at once; the data is opened meanwhile, by `opening`.
+//! The ports open at once; the data is opened meanwhile, by `opening`. `admin` watches, on a thread of its own:
+//! `figures` gathers what `counters`, `latency` and the store tell.
 //!
 //! One worker thread a core, each with a single-threaded runtime; a connection never leaves its worker. The
 //! protocol's room is `redis`; it knows nothing of sockets but its connection and its output, and nothing of
@@ -18,18 +19,23 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod clients;
 mod clock;
 pub mod config;
 mod counters;
+mod figures;
+mod latency;
 mod limits;
 mod listener;
 mod opening;
+mod process;
 mod program;
 mod redis;
 pub mod ring_pump;
 mod server;
 mod shared;
+mod slowlog;
 pub mod store;
 mod worker;
 

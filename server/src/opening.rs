@@ -34,6 +34,17 @@ pub(crate) enum State {
     Over,
 }
 
+impl State {
+    /// One word for figures.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            State::Loading => "loading",
+            State::Ready => "ready",
+            State::Over => "over",
+        }
+    }
+}
+
 /// See the head of this file.
 pub(crate) struct Opening {
     progress: Arc<OpenProgress>,
@@ -94,7 +105,6 @@ impl Opening {
     }
 
     /// Where it is.
-    #[cfg(test)]
     pub(crate) fn state(&self) -> State {
         *self.state.borrow()
     }

@@ -57,6 +57,9 @@ fn banner(config: &Config, server: &Server) {
         Some(address) => tracing::info!("aerolithd {}: redis on {address}", env!("CARGO_PKG_VERSION")),
         None => tracing::warn!("aerolithd {}: no protocol is on", env!("CARGO_PKG_VERSION")),
     }
+    if let Some(address) = server.admin_addr() {
+        tracing::info!("admin: page http://{address}/, and /metrics, /stats, /health, /ready");
+    }
     tracing::info!(
         "data in {} ({}), durability {:?}; read cache {}, write cache {}, {} workers",
         config.data_dir.display(),

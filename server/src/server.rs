@@ -9,14 +9,16 @@ use crate::opening::{Opening, State};
 use crate::shared::Shared;
 use crate::store::{StoreConfig, StoreError};
 use crate::worker::Arrival;
-use crate::{listener, worker};
+use crate::{admin, listener, worker};
 use aerolith_engine::OpenProgress;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::LocalSet;
 
 /// Why a server does not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,16 @@ pub enum ServerError {
         /// What the system says.
         error: io::Error,
     },
+    /// The admin port cannot be had.
+    #[error(
+        "cannot open the admin port on {address}: {error}; choose another with --admin-port, or none with --admin-port 0"
+    )]
+    Admin {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
     /// A thread or its runtime could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -47,6 +59,7 @@ pub enum ServerError {
 pub struct Server {
     shared: Arc<Shared>,
     redis_addr: Option<SocketAddr>,
+    admin_addr: Option<SocketAddr>,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
@@ -61,10 +74,11 @@ impl Server {
     ) -> Result<Server, ServerError> {
         config.check()?;
         let configured = (config.redis_port != 0).then(|| SocketAddr::new(config.bind, config.redis_port));
+        let admin = (config.admin_port != 0).then(|| SocketAddr::new(config.admin_bind, config.admin_port));
         let store_config = StoreConfig::of(&config);
         let shared = Arc::new(Shared::new(config, Opening::new(progress)));
-        let mut server = Server { shared, redis_addr: None, threads: Vec::new() };
-        match server.start_threads(redis_at.or(configured), store_config) {
+        let mut server = Server { shared, redis_addr: None, admin_addr: None, threads: Vec::new() };
+        match server.start_threads(redis_at.or(configured), admin, store_config) {
             Ok(()) => Ok(server),
             Err(error) => {
                 // What went wrong matters more than how the threads that did start ended.
@@ -88,6 +102,7 @@ impl Server {
     fn start_threads(
         &mut self,
         address: Option<SocketAddr>,
+        admin: Option<SocketAddr>,
         store_config: StoreConfig,
     ) -> Result<(), ServerError> {
         let mut workers = Vec::new();
@@ -100,6 +115,9 @@ impl Server {
         }
         if let Some(address) = address {
             self.start_acceptor(address, workers)?;
+        }
+        if let Some(address) = admin {
+            self.start_admin(address)?;
         }
         // Last: a port that cannot be had is told before the data is touched.
         let shared = self.shared.clone();
@@ -116,19 +134,42 @@ impl Server {
         address: SocketAddr,
         workers: Vec<mpsc::Sender<Arrival>>,
     ) -> Result<(), ServerError> {
-        // The acceptor opens its own port: a runtime made here could not be dropped again if `start` was called
+        let shared = self.shared.clone();
+        let serve = async move |port| listener::accept(port, shared, workers).await;
+        let bound = self.start_port("acceptor", address, serve)?;
+        let bound = bound.map_err(|error| ServerError::Listen { address, error })?;
+        self.redis_addr = Some(bound);
+        self.shared.port.store(bound.port(), Relaxed);
+        Ok(())
+    }
+
+    /// The admin port has a thread of its own: a busy worker never keeps it waiting, and it never slows a worker.
+    fn start_admin(&mut self, address: SocketAddr) -> Result<(), ServerError> {
+        let shared = self.shared.clone();
+        let bound = self.start_port("admin", address, async move |port| admin::serve(port, shared).await)?;
+        self.admin_addr = Some(bound.map_err(|error| ServerError::Admin { address, error })?);
+        Ok(())
+    }
+
+    /// A thread that opens a port and serves it; where it is bound, or why not.
+    fn start_port(
+        &mut self,
+        name: &str,
+        address: SocketAddr,
+        serve: impl AsyncFnOnce(TcpListener) + Send + 'static,
+    ) -> Result<io::Result<SocketAddr>, ServerError> {
+        // The thread opens its own port: a runtime made here could not be dropped again if `start` was called
         // from within another one.
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let shared = self.shared.clone();
-        let accept = move || {
+        let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
+            LocalSet::new().block_on(&runtime, async {
                 let opened = listener::open(address).and_then(|port| Ok((port.local_addr()?, port)));
                 match opened {
                     Ok((bound, port)) => {
                         // Whoever started the server waits for this.
                         let _ = tell.send(Ok(bound));
-                        listener::accept(port, shared, workers).await;
+                        serve(port).await;
                     }
                     Err(error) => {
                         let _ = tell.send(Err(error));
@@ -137,12 +178,13 @@ impl Server {
             });
             Ok(())
         };
-        self.threads.push(spawn("acceptor", accept)?);
-        let answer = told.recv().map_err(|_| ServerError::Panicked)?;
-        let bound = answer.map_err(|error| ServerError::Listen { address, error })?;
-        self.redis_addr = Some(bound);
-        self.shared.port.store(bound.port(), Relaxed);
-        Ok(())
+        self.threads.push(spawn(name, run)?);
+        told.recv().map_err(|_| ServerError::Panicked)
+    }
+
+    /// Where the admin port is.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
     }
 
     /// Where Redis clients are served.

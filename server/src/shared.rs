@@ -3,9 +3,12 @@
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::counters::{Counter, Counters};
+use crate::latency;
 use crate::limits::Limits;
 use crate::opening::Opening;
 use crate::redis::durable::BackgroundSave;
+use crate::slowlog::SlowLog;
+use crate::store::stats::Latencies;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
@@ -32,6 +35,7 @@ pub(crate) struct Shared {
     /// Connections in the middle of a command that may wait for long.
     pub(crate) blocked: AtomicUsize,
     pub(crate) background_save: BackgroundSave,
+    pub(crate) slow_log: SlowLog,
     /// 40 hexadecimal digits that name this run of the server.
     pub(crate) run_id: String,
     pub(crate) port: std::sync::atomic::AtomicU16,
@@ -55,6 +59,7 @@ impl Shared {
             started_ms: crate::clock::unix_ms(),
             blocked: AtomicUsize::new(0),
             background_save: BackgroundSave::default(),
+            slow_log: SlowLog::new(config.slowlog_log_slower_than, config.slowlog_max_len),
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             port: std::sync::atomic::AtomicU16::new(0),
             stop: watch::Sender::new(false),
@@ -65,6 +70,11 @@ impl Shared {
     /// Sums one figure over all workers.
     pub(crate) fn sum(&self, figure: impl Fn(&Counters) -> u64) -> u64 {
         self.counters.iter().map(|counters| figure(counters)).sum()
+    }
+
+    /// How long commands took so far, one sum for each of [`latency::kinds`].
+    pub(crate) fn latencies(&self) -> Vec<Latencies> {
+        latency::sum(self.counters.iter().map(|counters| &counters.latency))
     }
 
     /// Asks the server to stop.

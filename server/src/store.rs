@@ -13,9 +13,11 @@
 //! What always holds: no method blocks the thread, and an expired record is never handed out.
 
 use aerolith_engine as engine;
+pub mod stats;
 mod value;
 
 pub use engine::Record;
+pub use stats::StoreStats;
 pub use value::{Encoded, NewValue, ProtocolRecord, Text, Value};
 
 use std::fmt;
@@ -246,33 +248,6 @@ pub struct ScanPage {
     pub next: u64,
 }
 
-/// Figures for INFO; sizes in bytes.
-#[derive(Debug, Clone, Default)]
-pub struct StoreStats {
-    /// Records in the set of the protocol keys.
-    pub keys: u64,
-    /// Of these, how many have an expiry.
-    pub expires: u64,
-    /// Records that have expired since the start.
-    pub expired: u64,
-    /// Records evicted since the start.
-    pub evicted: u64,
-    /// RAM in use by index and caches.
-    pub memory: u64,
-    /// Devices that take no more writes.
-    pub failed_devices: u64,
-    /// The checkpoint that the next start begins from; 0: none.
-    pub checkpoint_id: u64,
-    /// Its entries.
-    pub checkpoint_entries: u64,
-    /// When the last one was written, in milliseconds since the Unix epoch; 0: none since the start.
-    pub checkpoint_written_ms: u64,
-    /// Whether one is being written.
-    pub is_writing_checkpoint: bool,
-    /// Further lines for INFO's Aerolith section, name and value.
-    pub details: Vec<(&'static str, String)>,
-}
-
 /// A cheap handle on the engine, one for each connection. The engine closes, with everything flushed, when the
 /// last one is dropped.
 #[derive(Clone)]
@@ -338,6 +313,11 @@ impl Store {
         })?;
         let namespace = engine.namespace(NAMESPACE)?.to_async();
         Ok(Store { namespace, set: config.set.as_str().into(), engine: Arc::new(engine) })
+    }
+
+    /// A namespace of the engine, with blocking verbs, by its name; without one, that of the protocol keys.
+    pub fn namespace(&self, name: Option<&str>) -> Result<engine::Namespace, StoreError> {
+        Ok(self.engine.namespace(name.unwrap_or(NAMESPACE))?)
     }
 
     fn key<'a>(&'a self, key: &'a [u8]) -> Result<engine::Key<'a>, StoreError> {
@@ -497,65 +477,6 @@ impl Store {
         match Arc::try_unwrap(self.engine) {
             Ok(engine) => Ok(engine.close().map(|()| true)?),
             Err(_) => Ok(false),
-        }
-    }
-
-    /// Figures for INFO.
-    pub fn stats(&self) -> StoreStats {
-        let stats = self.namespace.stats();
-        let amplification = format!("{:.3}", stats.write_amplification());
-        StoreStats {
-            keys: self.count(),
-            expires: self.namespace.count_expiring(&self.set),
-            expired: stats.counters.expired,
-            evicted: stats.counters.evicted,
-            memory: stats.index_size + stats.cache_size + stats.write_buffer_size,
-            failed_devices: stats.failed_devices,
-            checkpoint_id: stats.checkpoint_id,
-            checkpoint_entries: stats.checkpoint_entries,
-            checkpoint_written_ms: stats.checkpoint_written_ms,
-            is_writing_checkpoint: stats.is_writing_checkpoint,
-            details: vec![
-                ("objects", stats.objects.to_string()),
-                ("tombstones", stats.tombstones.to_string()),
-                ("index_bytes", stats.index_size.to_string()),
-                ("read_cache_bytes", stats.cache_size.to_string()),
-                ("write_buffer_bytes", stats.write_buffer_size.to_string()),
-                ("used_bytes", stats.used_size.to_string()),
-                ("used_limit_bytes", stats.used_limit.to_string()),
-                ("device_bytes", stats.device_size.to_string()),
-                ("free_bytes", stats.free_size.to_string()),
-                ("blocks", stats.blocks.to_string()),
-                ("free_blocks", stats.free_blocks.to_string()),
-                ("unwritten_blocks", stats.unwritten_blocks.to_string()),
-                ("failed_devices", stats.failed_devices.to_string()),
-                ("checkpoint_id", stats.checkpoint_id.to_string()),
-                ("checkpoint_entries", stats.checkpoint_entries.to_string()),
-                ("checkpoint_blocks", stats.checkpoint_blocks.to_string()),
-                ("checkpoints_written", stats.checkpoints_written.to_string()),
-                ("checkpoints_skipped", stats.checkpoints_skipped.to_string()),
-                ("checkpoint_written_ms", stats.checkpoint_written_ms.to_string()),
-                ("is_writing_checkpoint", u8::from(stats.is_writing_checkpoint).to_string()),
-                ("scrub_passes", stats.counters.scrub_passes.to_string()),
-                ("scrub_pass_blocks", stats.scrub_pass_blocks.to_string()),
-                ("scrubbed_blocks", stats.counters.scrubbed_blocks.to_string()),
-                ("scrubbed_bytes", stats.counters.scrubbed_size.to_string()),
-                ("scrub_faults", stats.counters.scrub_faults.to_string()),
-                ("tombstones_removed", stats.counters.tombstones_removed.to_string()),
-                ("ram_reads", stats.counters.ram_reads.to_string()),
-                ("device_reads", stats.counters.device_reads.to_string()),
-                ("device_read_bytes", stats.device_read_size.to_string()),
-                ("device_write_ops", stats.device_write_count.to_string()),
-                ("device_written_bytes", stats.device_written_size.to_string()),
-                ("fresh_bytes", stats.fresh_size.to_string()),
-                ("moved_bytes", stats.moved_size.to_string()),
-                ("write_amplification", amplification),
-                ("overwritten_in_place", stats.overwritten_in_place.to_string()),
-                ("defragged_blocks", stats.counters.defragged_blocks.to_string()),
-                ("writer_waits", stats.counters.waited.to_string()),
-                ("writes_refused", stats.counters.refused.to_string()),
-                ("corrupt_records", stats.counters.corrupt.to_string()),
-            ],
         }
     }
 

@@ -20,6 +20,9 @@ fn refused(args: &[&str]) -> String {
 #[test]
 fn wrong_settings_exit_with_2_and_say_why() {
     assert!(refused(&["--bind", "0.0.0.0"]).contains("--insecure"));
+    assert!(refused(&["--admin-bind", "0.0.0.0"]).contains("--insecure"));
+    assert!(refused(&["--admin-port", "6379"]).contains("must differ"));
+    assert!(refused(&["--slowlog-log-slower-than", "-2"]).contains("-1"));
     assert!(refused(&["--size", "lots"]).contains("64MiB"));
     assert!(refused(&["--config", "/nonexistent.toml"]).contains("/nonexistent.toml"));
     assert!(refused(&["--no-such-flag"]).contains("--no-such-flag"));
@@ -32,10 +35,26 @@ fn a_port_in_use_exits_with_1() {
     let port = taken.local_addr().unwrap().port().to_string();
     let data = tempfile::tempdir().unwrap();
     let dir = data.path().to_str().unwrap();
-    let output = aerolithd(&["--redis-port", &port, "--data-dir", dir]).output().unwrap();
+    let output =
+        aerolithd(&["--admin-port", "0", "--redis-port", &port, "--data-dir", dir]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(log.contains("cannot listen on 127.0.0.1:"), "{log}");
+}
+
+#[test]
+fn an_admin_port_in_use_exits_with_1_and_names_the_setting() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().join("data");
+    let args = ["--redis-port", "0", "--admin-port", &port, "--data-dir", dir.to_str().unwrap()];
+    let output = aerolithd(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains(&format!("cannot open the admin port on 127.0.0.1:{port}")), "{log}");
+    assert!(log.contains("--admin-port 0"), "{log}");
+    assert!(!dir.exists(), "the data is not touched");
 }
 
 fn write_is_taken(socket: &mut TcpStream) -> bool {
@@ -53,7 +72,10 @@ fn sigterm_and_shutdown_stop_it_cleanly() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let data = tempfile::tempdir().unwrap();
         let dir = data.path().to_str().unwrap();
-        let mut child = aerolithd(&["--redis-port", &port.to_string(), "--data-dir", dir]).spawn().unwrap();
+        let mut child =
+            aerolithd(&["--admin-port", "0", "--redis-port", &port.to_string(), "--data-dir", dir])
+                .spawn()
+                .unwrap();
         let start = Instant::now();
         let mut socket = loop {
             match TcpStream::connect(("127.0.0.1", port)) {

@@ -12,7 +12,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn config(data: &Path) -> Config {
-    Config { data_dir: data.to_owned(), size: ByteSize(128 << 20), threads: 2, ..Config::default() }
+    Config {
+        data_dir: data.to_owned(),
+        size: ByteSize(128 << 20),
+        threads: 2,
+        admin_port: 0,
+        ..Config::default()
+    }
 }
 
 /// A server that waits in the middle of opening its data, and a connection to it.

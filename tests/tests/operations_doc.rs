@@ -3,7 +3,8 @@
 mod redis_rig;
 
 use aerolith_engine::Stats;
-use redis_rig::{Running, command};
+use redis_rig::{ANY_PORT, Running, command};
+use serde_json::Value;
 
 const DOC: &str = include_str!("../../docs/OPERATIONS.md");
 const ENGINE_CONFIG: &str = include_str!("../../engine/src/config.rs");
@@ -79,6 +80,53 @@ fn every_field_of_stats_is_there() {
     fields.sort_unstable();
     told.sort_unstable();
     assert_eq!(told, fields);
+}
+
+/// The paths of all values; durations count as one.
+fn paths(value: &Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) if fields.contains_key("p50_us") => found.push(path.to_owned()),
+        Value::Object(fields) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            fields.iter().for_each(|(name, value)| paths(value, &format!("{path}{dot}{name}"), found));
+        }
+        Value::Array(items) if items.first().is_some_and(Value::is_object) => {
+            paths(&items[0], &format!("{path}[]"), found);
+        }
+        _ => found.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn every_figure_of_the_admin_port_is_there() {
+    let running = Running::with(|config| {
+        config.size.0 = 256 << 20;
+        config.admin_port = ANY_PORT;
+        // Every command is slow, so that the list of slow ones is not empty.
+        config.slowlog_log_slower_than = 0;
+    });
+    let mut socket = running.connect();
+    socket.send(command(&[b"SET", b"a", b"1"]));
+    assert_eq!(socket.line(), "+OK");
+    let (status, body) = running.admin("/stats");
+    assert_eq!(status, 200, "{body}");
+    let mut fields = Vec::new();
+    paths(&serde_json::from_str(&body).unwrap(), "", &mut fields);
+    let mut told = table("`/stats` field");
+    fields.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(told, fields);
+
+    let (status, body) = running.admin("/metrics");
+    assert_eq!(status, 200, "{body}");
+    let names: Vec<&str> =
+        body.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(names.len() > 50, "{body}");
+    assert_eq!(table("metric"), names);
+    let helped: Vec<&str> =
+        body.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
+    assert_eq!(helped, names, "each has its help");
+    assert!(names.iter().all(|name| name.starts_with("aerolith_")));
 }
 
 #[test]

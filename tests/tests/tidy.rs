@@ -33,13 +33,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("record", &[]),
     ("clock", &[]),
     ("signal", &[]),
+    ("latency", &[]),
     ("volume", &["format", "device", "index", "planted", "signal"]),
     ("error", &["format", "device", "record", "volume"]),
     ("progress", &["error"]),
     ("config", &["device", "error", "progress"]),
     (
         "namespace",
-        &["clock", "config", "device", "error", "format", "index", "planted", "record", "signal", "volume"],
+        &[
+            "clock", "config", "device", "error", "format", "index", "latency", "planted", "record",
+            "signal", "volume",
+        ],
     ),
     (
         "jobs",

@@ -5,7 +5,7 @@
 //! is all data. Only processes that it started are ended.
 //!
 //! ```text
-//! restart --port 7301 --records 2000000 -- target/release/aerolithd --data-dir D --redis-port 7301
+//! restart --port 7301 --records 2000000 -- target/release/aerolithd --data-dir D --redis-port 7301 --admin-port 0
 //! restart --port 7302 --records 2000000 -- redis-server --port 7302 --dir D --save "" --appendonly yes
 //! ```
 

@@ -20,6 +20,7 @@
 //!
 //! `docs/FORMAT.md` mirrors this room field by field, and a test holds the two together.
 
+mod backup;
 mod block;
 mod checkpoint;
 mod checksum;
@@ -31,6 +32,11 @@ mod mark;
 mod record;
 mod summary;
 
+pub use backup::{
+    BACKUP_HEADER_SIZE, BACKUP_MAGIC, BACKUP_RECORD_SIZE, BACKUP_TRAILER_MAGIC, BACKUP_TRAILER_SIZE,
+    BACKUP_VERSION, BackupHeader, BackupRecord, BackupTrailer, CHUNK_HEADER_SIZE, CHUNK_MAGIC, ChunkHeader,
+    FAILURE_HEADER_SIZE, FAILURE_MAGIC, FailureHeader, MAX_CHUNK_SIZE,
+};
 pub use block::{BLOCK_HEADER_SIZE, BLOCK_MAGIC, BlockHeader};
 pub use checkpoint::{
     CHECKPOINT_ENTRY_SIZE, CHECKPOINT_STREAM, CheckpointRoot, PART_HEADER_SIZE, PART_MAGIC, PART_PAYLOAD,

@@ -100,12 +100,12 @@ pub struct RecordHeader {
 const _: () = assert!(size_of::<RecordHeader>() == RECORD_HEADER_SIZE as usize);
 const _: () = assert!(offset_of!(RecordHeader, checksum) == 8 && offset_of!(RecordHeader, sequence) == 16);
 
-fn u48(value: u64) -> [u8; 6] {
+pub(super) fn u48(value: u64) -> [u8; 6] {
     let bytes = value.min((1 << 48) - 1).to_le_bytes();
     [bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5]]
 }
 
-fn from_u48(b: [u8; 6]) -> u64 {
+pub(super) fn from_u48(b: [u8; 6]) -> u64 {
     u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], 0, 0])
 }
 

@@ -19,7 +19,7 @@
 use super::arena::Arena;
 use super::entry::{PartitionId, Slot, Tag};
 use super::pour::{Pour, Target};
-use super::table::{Memory, Table};
+use super::table::{Layout, Memory, Table};
 use parking_lot::{Mutex, MutexGuard};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*, fence};
@@ -193,6 +193,13 @@ impl<'a, S: Slot> Partition<'a, S> {
     /// How many entries it has.
     pub fn len(&self) -> usize {
         self.shard.len() as usize
+    }
+
+    /// How many slots its tables have, taken or not.
+    pub fn slot_count(&self) -> u64 {
+        let (list, slots) = (self.shard.list(), u64::from(Layout::<S>::SLOTS));
+        let table = |at| self.shard.table(list, &self.memory.arrays, at, list.depth(at));
+        (0..list.count).filter_map(table).map(|table| u64::from(table.chunks) * slots).sum()
     }
 
     /// Whether it has no entry.

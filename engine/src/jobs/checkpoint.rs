@@ -99,7 +99,7 @@ impl Checkpoint {
         core.volumes.iter().for_each(|volume| volume.freeze_tails());
         let partitions = core.index.lock_all();
         let summary = Summary {
-            members: core.volumes.iter().map(|volume| volume.border()).collect(),
+            members: core.volumes.iter().map(|volume| volume.summary()).collect(),
             ..Summary::default()
         };
         let begin = appended(core);

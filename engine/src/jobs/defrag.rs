@@ -30,8 +30,6 @@ use std::sync::atomic::Ordering;
 
 /// Records looked at in one step.
 const BATCH: usize = 256;
-/// Free blocks above the reserve below which defrag begins, at least.
-const HEADROOM: u32 = 4;
 /// Lifespans of so many blocks of short-lived records are averaged.
 const LIFESPANS: usize = 16;
 
@@ -81,23 +79,28 @@ impl Defrag {
 
     /// Whether the volume is so short of free blocks that something should be moved.
     fn is_needed(&self, volume: &Volume) -> bool {
-        let target = self.core.plan.reserve + HEADROOM.max(volume.blocks.count() / 128);
-        volume.blocks.free_count() + volume.blocks.settling_count() < target
+        self.core.defrag_shortage(volume) > 0
     }
 
     /// The block whose emptying gains most.
     fn choose(&self, volume: &Volume) -> Option<BlockId> {
         let now = self.core.next_sequence.load(Ordering::Relaxed);
         let size = f64::from(volume.block_size());
+        // Moving what is almost full gains less than the padding and footers that it costs. Beside a snapshot there may not be
+        // enough to gain at all, so there only what gains as much as it costs: else the same records go round and round.
+        let fullest = if volume.blocks.is_keeping() { 0.5 } else { 0.96 };
         let mut best: Option<(f64, BlockId)> = None;
         for id in (1..volume.blocks.count()).map(BlockId) {
             let info = volume.blocks.info(id);
             if info.state != BlockState::Sealed || info.used_size == 0 {
                 continue;
             }
-            // Moving what is almost full gains less than the padding and footers that it costs.
+            // What a snapshot keeps gains nothing, however empty it gets.
+            if volume.blocks.would_be_kept(info.epoch) {
+                continue;
+            }
             let live = f64::from(info.used_size) / size;
-            if live > 0.96 || self.damaged.get(&(volume.member(), id.0)) == Some(&info.epoch) {
+            if live > fullest || self.damaged.get(&(volume.member(), id.0)) == Some(&info.epoch) {
                 continue;
             }
             let age = now.saturating_sub(info.sealed_sequence) as f64 + 1.0;
@@ -175,6 +178,7 @@ impl Defrag {
             let block = if self.is_needed(volume) { self.choose(volume) } else { self.evacuee(volume) };
             let Some(block) = block else { return Next::Within(100) };
             self.victims[index] = Some(self.begin(volume, block));
+            volume.victim.store(block.0, Ordering::Relaxed);
             return Next::Now;
         };
         let next = match &mut victim.bytes {
@@ -232,7 +236,10 @@ impl Defrag {
                 self.victims[index] = Some(victim);
                 next
             }
-            None => Next::Now,
+            None => {
+                volume.victim.store(0, Ordering::Relaxed);
+                Next::Now
+            }
         }
     }
 
@@ -259,6 +266,7 @@ impl Defrag {
             || core.sets.is_truncated(&entry)
             || (life(entry.void_time(), now) == Life::Over && !is_masking)
         {
+            core.before_change(&partition, &entry);
             partition.remove(candidate.tag);
             core.forget(&entry);
             volume.release(here, entry.size_class());
@@ -282,6 +290,7 @@ impl Defrag {
         let class = entry.size_class();
         match volume.append(&record, class, core.context(stream, 0, now)) {
             Ok(appended) => {
+                core.before_change(&partition, &entry);
                 partition.insert(entry.with_location(appended.location));
                 volume.release(here, class);
                 volume.stats.moved_size.fetch_add(u64::from(class.bytes()), Ordering::Relaxed);

@@ -28,6 +28,7 @@ struct InFlight {
     member: u8,
     stream: StreamId,
     piece: u64,
+    submitted_ns: u64,
     ticket: Ticket,
 }
 
@@ -85,7 +86,9 @@ impl Flush {
                 Err(error) => self.core.fail_device(self.core.volume(done.member), error.to_string()),
             }
         }
+        let now_ns = if written.is_empty() { 0 } else { self.core.clock.mono_ns() };
         for done in written {
+            self.core.counters.commits.record(now_ns.saturating_sub(done.submitted_ns));
             let volume = self.core.volume(done.member);
             if volume.latch_reason().is_none() {
                 self.progressed(volume.written(done.stream, done.piece));
@@ -104,6 +107,7 @@ impl Flush {
 
     /// Frees blocks that have settled.
     fn settle(&self) {
+        self.core.yield_snapshot(false);
         let mut freed = 0;
         for volume in &self.core.volumes {
             if volume.blocks.settling_count() > 0 {
@@ -148,9 +152,16 @@ impl Flush {
                         range: write.range,
                         durable: !planted::is(Bug::PlainWrites),
                     };
+                    let submitted_ns = core.clock.mono_ns();
                     let ticket = volume.device.submit(request);
                     let member = volume.member();
-                    self.in_flight.push(InFlight { member, stream: id, piece: write.id, ticket });
+                    self.in_flight.push(InFlight {
+                        member,
+                        stream: id,
+                        piece: write.id,
+                        submitted_ns,
+                        ticket,
+                    });
                 }
             }
         }

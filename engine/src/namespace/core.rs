@@ -4,9 +4,11 @@
 use super::cache::ReadCache;
 use super::checkpoint::Checkpoints;
 use super::eviction::Evictions;
+use super::pictures::TtlBook;
 use super::record::{Record, RecordBytes};
 use super::sets::{Set, Sets};
-use super::stats::Counters;
+use super::snapshot::Snapshots;
+use super::stats::{Counters, RamSource};
 use crate::clock::{ForwardClock, Timestamp};
 use crate::config::{Durability, NamespaceConfig};
 use crate::error::{Error, Result};
@@ -40,6 +42,7 @@ pub(crate) struct Core {
     pub upkeep_work: Arc<Signal>,
     pub counters: Counters,
     pub checkpoints: Checkpoints,
+    pub snapshots: Snapshots,
     /// How long (in sequence numbers) blocks of short-lived records have lived lately: what is older when it
     /// is overwritten counts as long-lived.
     pub short_lifespan: AtomicU64,
@@ -49,7 +52,11 @@ pub(crate) struct Core {
     pub truncations: AtomicU64,
     pub swept_truncations: AtomicU64,
     pub evictions: Evictions,
+    pub ttls: TtlBook,
 }
+
+/// Free blocks above the reserve below which defrag begins, at least.
+const DEFRAG_HEADROOM: u32 = 4;
 
 /// Which streams a volume has.
 #[derive(Clone, Copy, Debug)]
@@ -201,18 +208,21 @@ impl Core {
         self.find_in(&partition, wanted.tag, now)
     }
 
-    /// The record, if it can be had without the device.
-    pub fn read_ram(&self, found: &Found, wanted: &Wanted) -> Option<Record> {
+    /// The record, if it can be had without the device, and where it was.
+    pub fn read_ram(&self, found: &Found, wanted: &Wanted) -> Option<(Record, RamSource)> {
         let location = found.entry.location();
         let size = found.entry.size_class().bytes();
-        let record = match self.volume(location.device).copy_from_ram(location, size) {
-            Some(bytes) => Record::new(RecordBytes::Owned(bytes)).ok()?,
+        let (record, source) = match self.volume(location.device).copy_from_ram(location, size) {
+            Some((bytes, is_written)) => {
+                let source = if is_written { RamSource::PostWriteCache } else { RamSource::WriteBuffer };
+                (Record::new(RecordBytes::Owned(bytes)).ok()?, source)
+            }
             None => {
                 let bytes = self.cache.get(location, found.epoch)?;
-                Record::new(RecordBytes::Shared(bytes)).ok()?.at(*found)
+                (Record::new(RecordBytes::Shared(bytes)).ok()?.at(*found), RamSource::ReadCache)
             }
         };
-        wanted.is(&record.header().digest).then_some(record)
+        wanted.is(&record.header().digest).then_some((record, source))
     }
 
     /// Checks bytes that the device gave for `found`: checksum, place, digest.
@@ -309,6 +319,12 @@ impl Core {
         (used, limit)
     }
 
+    /// How many blocks defrag has to free yet before it rests.
+    pub fn defrag_shortage(&self, volume: &Volume) -> u32 {
+        let target = self.plan.reserve + DEFRAG_HEADROOM.max(volume.blocks.count() / 128);
+        target.saturating_sub(volume.blocks.free_count() + volume.blocks.settling_count())
+    }
+
     /// Refuses writes once the engine closes. Under a partition's lock.
     pub fn check_open(&self) -> Result<()> {
         if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
@@ -353,6 +369,7 @@ impl Core {
         {
             return Err(self.device_failed(failed));
         }
+        self.yield_snapshot(true);
         self.flush_work.raise();
         self.upkeep_work.raise();
         self.gate.wait(turn).await;

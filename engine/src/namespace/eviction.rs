@@ -226,6 +226,7 @@ impl Core {
         let is_one = |entry: &Entry| self.evictions.dooms(entry) && !self.sets.is_truncated(entry);
         let doomed: Vec<Entry> = partition.iter_from(None).filter(is_one).collect();
         for entry in &doomed {
+            self.before_change(&partition, entry);
             if let Some(set) = self.sets.get(entry.set_id()) {
                 self.uncount(&set, entry);
             }

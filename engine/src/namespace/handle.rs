@@ -9,8 +9,10 @@ use super::draft::{Draft, Outcome};
 use super::policy::{Exists, Generation, Metadata, Ttl, WritePolicy};
 use super::read::Get;
 use super::record::Record;
+use super::restore::{RestoreMode, Restored, StoredRecord};
 use super::scan::{ScanPage, ScanPoint};
 use super::scrub::ScrubFault;
+use super::snapshot::Snapshot;
 use super::stats::Stats;
 use super::verify::Verified;
 use super::write::{Updated, metadata_of};
@@ -19,7 +21,6 @@ use crate::device::context;
 use crate::error::{Error, Result};
 use crate::record::{Key, Value};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// A bin to write: its name and its value.
 pub type Bin<'a> = (&'a str, Value<'a>);
@@ -95,8 +96,8 @@ impl AsyncNamespace {
             return Some(metadata);
         }
         match self.core.read_ram(&found, &wanted) {
-            Some(record) if record.is_expired(now) => None,
-            Some(record) => Some(Metadata { expires_at: record.expires_at(), ..metadata }),
+            Some((record, _)) if record.is_expired(now) => None,
+            Some((record, _)) => Some(Metadata { expires_at: record.expires_at(), ..metadata }),
             None => Some(metadata),
         }
     }
@@ -199,6 +200,19 @@ impl AsyncNamespace {
     /// One page of a walk over all records, or those of `set`; see `ScanPoint`.
     pub async fn scan(&self, from: ScanPoint, set: Option<&str>, limit: usize) -> Result<ScanPage> {
         self.core.scan(from, set, limit).await
+    }
+
+    /// All records as they are at this moment, to be read while writes go on; see `Snapshot`.
+    ///
+    /// # Errors
+    /// `SnapshotRunning` if there is one already.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.core.snapshot()
+    }
+
+    /// Writes a record as it was elsewhere: digest, generation, times, bins. Durable when a `flush` after it has ended.
+    pub async fn restore(&self, record: &StoredRecord<'_>, mode: RestoreMode) -> Result<Restored> {
+        self.core.restore(record, mode).await
     }
 
     /// Removes all records of `set`, or of the whole namespace, from this moment on; durable like a write.
@@ -447,6 +461,37 @@ impl Namespace {
         context::block_on(self.inner.scan(from, set, limit))
     }
 
+    /// All records as they are at this moment, to be read while writes go on; see `Snapshot`.
+    #[doc = example!(
+        "let key = Key::new(\"users\", 1)?;"
+        "test.put(&key, &[(\"name\", \"Bob\".into())], &WritePolicy::default())?;"
+        "let snapshot = test.snapshot()?;"
+        "test.delete(&key, &WritePolicy::default())?;"
+        "let records: Vec<Record> = snapshot.collect::<Result<_>>()?;"
+        "assert_eq!((records.len(), records[0].digest()), (1, key.digest()));"
+    )]
+    ///
+    /// # Errors
+    /// `SnapshotRunning` if there is one already.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.inner.snapshot()
+    }
+
+    /// Writes a record as it was elsewhere: digest, generation, times, bins. Durable when a `flush` after it has ended.
+    #[doc = example!(
+        "let elsewhere = Engine::open(Config::of(NamespaceConfig::in_memory(\"test\", 64 << 20)))?;"
+        "let other = elsewhere.namespace(\"test\")?;"
+        "other.put(&Key::new(\"users\", 1)?, &[(\"name\", \"Bob\".into())], &WritePolicy::default())?;"
+        "for record in other.snapshot()? {"
+        "    test.restore(&StoredRecord::try_from(&record?)?, RestoreMode::KeepExisting)?;"
+        "}"
+        "test.flush()?;"
+        "assert_eq!(test.get(&Key::new(\"users\", 1)?)?.expect(\"it was copied\").generation(), 1);"
+    )]
+    pub fn restore(&self, record: &StoredRecord<'_>, mode: RestoreMode) -> Result<Restored> {
+        context::block_on(self.inner.restore(record, mode))
+    }
+
     /// Removes all records of `set`, or of the whole namespace, from this moment on; durable like a write.
     #[doc = example!(
         "let key = Key::new(\"users\", 1)?;"
@@ -498,55 +543,21 @@ impl Namespace {
         self.inner.count(set)
     }
 
+    /// Its name.
+    #[doc = example!("assert_eq!(test.name(), \"test\");")]
+    pub fn name(&self) -> &str {
+        &self.inner.core.config.name
+    }
+
+    /// Names its device set: no other one has it.
+    #[doc = example!("assert_ne!(test.device_set(), [0; 16]);")]
+    pub fn device_set(&self) -> [u8; 16] {
+        self.inner.core.volume(0).header.set_uuid
+    }
+
     /// The largest record, in bytes: header, key and bins.
     #[doc = example!("assert!(test.record_limit() > 1_000_000);")]
     pub fn record_limit(&self) -> u32 {
         self.inner.record_limit()
-    }
-}
-
-impl crate::namespace::core::Core {
-    /// A picture of the namespace.
-    pub fn stats(&self) -> Stats {
-        let (used_size, used_limit) = self.space();
-        let sets = self.sets.all();
-        let mut stats = Stats {
-            counters: self.counters.snapshot(),
-            objects: sets.iter().map(|set| set.objects()).sum(),
-            expiring: sets.iter().map(|set| set.expiring()).sum(),
-            tombstones: self.counters.tombstones.load(Ordering::Relaxed),
-            index_size: self.index.memory_size(),
-            cache_size: self.cache.size(),
-            used_size,
-            used_limit,
-            evicted_below_ms: self.evictions.watermark().latest_ms(),
-            scrub_pass_blocks: self.counters.scrub.pass_blocks(),
-            checkpoint_id: self.checkpoints.last_id.load(Ordering::Relaxed),
-            checkpoint_entries: self.checkpoints.entries.load(Ordering::Relaxed),
-            checkpoint_blocks: self.held_blocks(),
-            checkpoints_written: self.checkpoints.written.load(Ordering::Relaxed),
-            checkpoints_skipped: self.checkpoints.skipped.load(Ordering::Relaxed),
-            checkpoint_written_ms: self.checkpoints.written_ms.load(Ordering::Relaxed),
-            is_writing_checkpoint: self.checkpoints.is_writing.load(Ordering::Relaxed),
-            ..Stats::default()
-        };
-        for volume in &self.volumes {
-            let (block_size, device) = (u64::from(volume.block_size()), volume.device.counters().snapshot());
-            stats.write_buffer_size += volume.buffer_size();
-            stats.device_size += u64::from(volume.blocks.count()) * block_size;
-            stats.free_size += u64::from(volume.blocks.free_count()) * block_size;
-            stats.blocks += u64::from(volume.blocks.count());
-            stats.free_blocks += u64::from(volume.blocks.free_count());
-            stats.unwritten_blocks += u64::from(volume.unwritten_count());
-            stats.fresh_size += volume.stats.fresh_size.load(Ordering::Relaxed);
-            stats.moved_size += volume.stats.moved_size.load(Ordering::Relaxed);
-            stats.overwritten_in_place += volume.stats.overwritten_count.load(Ordering::Relaxed);
-            stats.failed_devices += u64::from(volume.latch_reason().is_some());
-            stats.device_read_size += device.read_bytes;
-            stats.device_written_size += device.written_bytes;
-            stats.device_read_count += device.reads;
-            stats.device_write_count += device.writes;
-        }
-        stats
     }
 }

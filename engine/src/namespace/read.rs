@@ -80,8 +80,8 @@ impl Core {
             return State::Done(Some(Ok(None)));
         };
         match self.read_ram(&found, wanted) {
-            Some(record) => {
-                self.counters.ram_reads.add(1);
+            Some((record, source)) => {
+                self.counters.read_from(source);
                 State::Done(Some(Ok(self.unless_expired(record))))
             }
             None => State::Reading(found, self.read_device(&found)),

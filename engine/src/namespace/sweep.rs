@@ -7,6 +7,7 @@
 
 use super::core::{Core, Life, life};
 use super::eviction::mask;
+use super::pictures::Ttls;
 use super::write::is_tombstone;
 use crate::index::{Entry, PartitionId};
 use std::sync::atomic::Ordering;
@@ -28,19 +29,25 @@ impl Core {
         let mut partition = self.index.lock(id);
         let mut gone: Vec<Entry> = Vec::new();
         let mut masks: Vec<Entry> = Vec::new();
+        let mut ttls = Ttls::default();
         for entry in partition.iter_from(None) {
             if self.sets.is_truncated(&entry) {
                 gone.push(entry);
             } else if life(entry.void_time(), now) == Life::Over && !is_tombstone(&entry) {
                 if mask(entry).is_some() { masks.push(entry) } else { gone.push(entry) }
+            } else if entry.void_time() != 0 && !is_tombstone(&entry) {
+                ttls.note(entry.void_time(), now);
             }
         }
+        self.ttls.note(id, ttls);
         for entry in gone {
+            self.before_change(&partition, &entry);
             partition.remove(entry.tag());
             self.forget(&entry);
             self.volume(entry.location().device).release(entry.location(), entry.size_class());
         }
         for entry in masks {
+            self.before_change(&partition, &entry);
             self.forget(&entry);
             self.counters.tombstones.fetch_add(1, Ordering::Relaxed);
             mask(entry).into_iter().for_each(|mask| {

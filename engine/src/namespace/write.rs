@@ -205,7 +205,7 @@ impl Core {
         let Some(found) = self.find_in(partition, wanted.tag, now) else { return Ok(None) };
         let record = match fetched {
             Some((of, record)) if of.is_same_place(&found) => Some(record),
-            _ => self.read_ram(&found, wanted),
+            _ => self.read_ram(&found, wanted).map(|(record, _)| record),
         };
         let record = record.ok_or(found)?;
         Ok(Some(record).filter(|record| !record.is_expired(now)))
@@ -288,6 +288,13 @@ impl Core {
             return Err(Error::TooLarge { size: u64::from(record.length()), limit });
         }
         record.complete(self.next_sequence(), generation, expires_ms, now.0, RecordFlags(0), bin_count);
+        Ok(self.change_to(target, current, record))
+    }
+
+    /// What publishing this complete record changes.
+    pub fn change_to(&self, target: &Target<'_>, current: &Current<'_>, record: EncodedRecord) -> Change {
+        let header = record.header();
+        let (generation, expires_ms) = (header.generation, header.expires_ms());
         let class = SizeClass::for_size(record.length());
         let void_time = void_time(expires_ms);
         let mut flags = target.set.parity().with(self.evictions.flag(void_time));
@@ -298,7 +305,7 @@ impl Core {
             .with_generation(generation)
             .with_void_time(void_time)
             .with_flags(flags);
-        Ok(Change { record, class, entry })
+        Change { record, class, entry }
     }
 
     fn encode_tombstone(&self, target: &Target<'_>, now: Timestamp) -> Change {
@@ -325,7 +332,7 @@ impl Core {
     }
 
     /// Appends and publishes a change. Under the partition's lock.
-    fn apply(
+    pub fn apply(
         &self,
         partition: &mut Partition<'_, Entry>,
         target: &Target<'_>,
@@ -356,6 +363,9 @@ impl Core {
 
     /// Lets the index point at an appended change, and releases what it replaces.
     pub fn publish(&self, partition: &mut Partition<'_, Entry>, set: &Set, old: Option<Entry>, new: Entry) {
+        if let Some(old) = &old {
+            self.before_change(partition, old);
+        }
         partition.insert(new);
         self.recount(set, old.as_ref(), &new);
         if let Some(old) = old {
@@ -423,7 +433,7 @@ pub(crate) fn check_policy(policy: &WritePolicy, current: &Current<'_>) -> Resul
     if policy.generation.accepts(found) { Ok(()) } else { Err(Error::Generation { found }) }
 }
 
-fn begin_record(key: &Key<'_>, with_user_key: bool, bins_size: usize) -> EncodedRecord {
+pub(crate) fn begin_record(key: &Key<'_>, with_user_key: bool, bins_size: usize) -> EncodedRecord {
     let digest = key.digest();
     let set = key.set().as_bytes();
     match key.user_key().filter(|_| with_user_key) {

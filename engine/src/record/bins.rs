@@ -122,6 +122,11 @@ impl<'a> Bins<'a> {
         Bins { bytes }
     }
 
+    /// The bytes that they lie in.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// All bins in the order they lie in.
     pub fn iter(&self) -> BinsReader<'a> {
         BinsReader { bytes: self.bytes, position: 0 }

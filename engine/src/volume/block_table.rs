@@ -7,6 +7,9 @@
 //!
 //! A block with a part of a checkpoint is Held, from Free and back, and nothing points into it.
 //!
+//! While a snapshot runs, blocks that were opened before it are kept: they become empty and stay Settling, in a list of
+//! their own, since the snapshot may still read what was live in them when it began (`namespace/snapshot`).
+//!
 //! A block is Open while a stream fills it, Flushing until its data and footer are on the device, Sealed
 //! as long as something points into it, and Settling until everything appended before it became empty is
 //! on the device: only then is it Free (I4).
@@ -103,6 +106,7 @@ struct Block {
     used_size: AtomicU32,
     state: AtomicU8,
     stream: AtomicU8,
+    is_damaged: AtomicBool,
     epoch: AtomicU64,
     first_sequence: AtomicU64,
     sealed_sequence: AtomicU64,
@@ -117,6 +121,8 @@ struct Lists {
     virgin: VecDeque<BlockId>,
     /// Settling, with the append number that must become durable.
     settling: VecDeque<(BlockId, u64)>,
+    /// Settling and kept, with the append number.
+    kept: Vec<(BlockId, u64)>,
 }
 
 /// What a start found of a block.
@@ -168,6 +174,8 @@ pub struct BlockInfo {
     pub first_sequence: u64,
     /// The namespace's sequence number when it was sealed.
     pub sealed_sequence: u64,
+    /// Whether a start could not read it: it is left alone.
+    pub is_damaged: bool,
 }
 
 /// The table. Block 0 is never in it as more than a placeholder.
@@ -180,6 +188,8 @@ pub struct BlockTable {
     host_full: AtomicBool,
     settling_count: AtomicU32,
     held_count: AtomicU32,
+    kept_count: AtomicU32,
+    keep_below: AtomicU64,
 }
 
 impl BlockTable {
@@ -199,6 +209,7 @@ impl BlockTable {
                     used_size: AtomicU32::new(0),
                     state: AtomicU8::new(BlockState::Free as u8),
                     stream: AtomicU8::new(stream),
+                    is_damaged: AtomicBool::new(matches!(found.get(id), Some(FoundBlock::Damaged))),
                     epoch: AtomicU64::new(epoch),
                     first_sequence: AtomicU64::new(first_sequence),
                     sealed_sequence: AtomicU64::new(first_sequence),
@@ -215,6 +226,8 @@ impl BlockTable {
             host_full: AtomicBool::new(false),
             settling_count: AtomicU32::new(0),
             held_count: AtomicU32::new(0),
+            kept_count: AtomicU32::new(0),
+            keep_below: AtomicU64::new(0),
         }
     }
 
@@ -288,6 +301,41 @@ impl BlockTable {
         self.host_full.swap(full, Ordering::Relaxed)
     }
 
+    /// From now on blocks in lives before `epoch` are not reused when they become empty, until `release_kept`. The caller
+    /// holds all partitions, so no block becomes empty meanwhile that had something in it.
+    pub fn keep_below(&self, epoch: u64) {
+        let lists = self.lists.lock();
+        assert!(lists.kept.is_empty(), "one snapshot at a time keeps blocks");
+        self.keep_below.store(epoch, Ordering::Relaxed);
+    }
+
+    /// Lets the blocks go that were kept: they settle like others.
+    pub fn release_kept(&self) {
+        let mut lists = self.lists.lock();
+        self.keep_below.store(0, Ordering::Relaxed);
+        let kept = std::mem::take(&mut lists.kept);
+        self.settling_count.fetch_add(kept.len() as u32, Ordering::Relaxed);
+        self.kept_count.store(0, Ordering::Relaxed);
+        lists.settling.extend(kept);
+        // Those with the lowest numbers settle first, and none may wait behind one that cannot settle yet.
+        lists.settling.make_contiguous().sort_by_key(|&(_, stamp)| stamp);
+    }
+
+    /// Empty blocks that are not reused because a snapshot may still read them.
+    pub fn kept_count(&self) -> u32 {
+        self.kept_count.load(Ordering::Relaxed)
+    }
+
+    /// Whether a snapshot keeps blocks.
+    pub fn is_keeping(&self) -> bool {
+        self.keep_below.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether emptying the block would gain nothing now, since a snapshot keeps it.
+    pub fn would_be_kept(&self, epoch: u64) -> bool {
+        epoch < self.keep_below.load(Ordering::Relaxed)
+    }
+
     /// Blocks that will be free once what was appended is durable.
     pub fn settling_count(&self) -> u32 {
         self.settling_count.load(Ordering::Relaxed)
@@ -323,6 +371,7 @@ impl BlockTable {
             stream: block.stream.load(Ordering::Relaxed),
             first_sequence: block.first_sequence.load(Ordering::Relaxed),
             sealed_sequence: block.sealed_sequence.load(Ordering::Relaxed),
+            is_damaged: block.is_damaged.load(Ordering::Relaxed),
         }
     }
 
@@ -444,6 +493,11 @@ impl BlockTable {
         let empty = self.block(id).used_size.load(Ordering::Acquire) == 0;
         if empty && self.state(id) == BlockState::Sealed {
             self.apply(id, BlockEvent::Emptied);
+            if self.would_be_kept(self.epoch(id)) {
+                lists.kept.push((id, stamp));
+                self.kept_count.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             lists.settling.push_back((id, stamp));
             self.settling_count.fetch_add(1, Ordering::Relaxed);
         }

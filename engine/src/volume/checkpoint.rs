@@ -11,8 +11,17 @@ use crate::format::{
     BLOCK_HEADER_SIZE, BlockHeader, CHECKPOINT_STREAM, CheckpointRoot, HEADER_PAGE, MemberSummary, PartPlace,
     ROOT_OFFSET, ROOT_SLOTS,
 };
+use crate::index::Location;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Where the log of a volume ended at one moment.
+pub struct Border {
+    /// Blocks with this epoch or a later one were opened since.
+    pub begin_epoch: u64,
+    /// Blocks that were open, and from which position on they were filled since.
+    pub open: Vec<(u32, u32)>,
+}
 
 /// A block for a part of a checkpoint, with the block header in its place.
 pub struct HeldBlock {
@@ -44,17 +53,28 @@ impl Volume {
 
     /// The border between what has been appended and what will be. The caller holds all partitions, so nobody
     /// appends meanwhile.
-    pub fn border(&self) -> MemberSummary {
+    pub fn border(&self) -> Border {
         self.freeze_tails();
         let open = self.streams().iter().filter_map(|stream| {
             let state = stream.lock();
             state.open.as_ref().map(|open| (open.id.0, open.border()))
         });
-        MemberSummary {
-            open: open.collect(),
-            begin_epoch: self.next_epoch.load(Ordering::Relaxed),
-            epochs: (0..self.blocks.count()).map(|id| self.blocks.epoch(BlockId(id))).collect(),
-        }
+        Border { open: open.collect(), begin_epoch: self.next_epoch.load(Ordering::Relaxed) }
+    }
+
+    /// The border as a checkpoint keeps it, with the life of every block.
+    pub fn summary(&self) -> MemberSummary {
+        let Border { open, begin_epoch } = self.border();
+        let epochs = (0..self.blocks.count()).map(|id| self.blocks.epoch(BlockId(id))).collect();
+        MemberSummary { begin_epoch, open, epochs }
+    }
+
+    /// Whether what an entry points at was appended before `border` was taken. The caller holds the entry's partition, so
+    /// its block is in the life in which the entry was made.
+    pub fn is_below(&self, border: &Border, location: Location) -> bool {
+        let (block, pos) = self.place(location);
+        let open = border.open.iter().find(|(id, _)| *id == block.0);
+        self.blocks.epoch(block) < border.begin_epoch && open.is_none_or(|(_, frozen)| pos < *frozen)
     }
 
     /// Takes a block for a part of a checkpoint; none if no more than `context.floor` blocks would be left.

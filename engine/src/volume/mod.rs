@@ -17,7 +17,7 @@ mod stream;
 mod write_buffer;
 
 pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
-pub use checkpoint::{HeldBlock, read_roots};
+pub use checkpoint::{Border, HeldBlock, read_roots};
 pub use evacuation::Evacuation;
 pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header};
 pub use listing::{
@@ -111,6 +111,8 @@ pub struct VolumeStats {
     pub overwritten_count: AtomicU64,
     /// Blocks sealed.
     pub sealed_count: AtomicU64,
+    /// Bytes of their footers.
+    pub footer_size: AtomicU64,
 }
 
 /// A volume.
@@ -140,6 +142,8 @@ pub struct Volume {
     is_latched: AtomicBool,
     /// Blocks that should be rewritten elsewhere, whatever they gain.
     pub evacuation: Evacuation,
+    /// The block that defrag is emptying; 0: none.
+    pub victim: AtomicU32,
 }
 
 impl Volume {
@@ -170,6 +174,7 @@ impl Volume {
             latched: Mutex::default(),
             is_latched: AtomicBool::new(false),
             evacuation: Evacuation::default(),
+            victim: AtomicU32::new(0),
             header,
         }
     }
@@ -357,6 +362,7 @@ impl Volume {
         if let Some(sealed) = state.seal_open(self.next_epoch.fetch_add(1, Ordering::Relaxed)) {
             self.unwritten_count.fetch_add(1, Ordering::Relaxed);
             self.stats.sealed_count.fetch_add(1, Ordering::Relaxed);
+            self.stats.footer_size.fetch_add(sealed.footer.len() as u64, Ordering::Relaxed);
             self.blocks.seal(sealed, sequence);
             self.flush_work.raise();
         }
@@ -397,17 +403,18 @@ impl Volume {
         self.blocks.release(id, class.bytes(), || self.append_clock.now());
     }
 
-    /// A copy of the bytes at `location`, if they are in RAM.
-    pub fn copy_from_ram(&self, location: Location, size: u32) -> Option<Vec<u8>> {
+    /// A copy of the bytes at `location`, if they are in RAM, and whether their block is on the device whole.
+    pub fn copy_from_ram(&self, location: Location, size: u32) -> Option<(Vec<u8>, bool)> {
         let (id, pos) = self.place(location);
         if self.blocks.state(id) == BlockState::Open {
             let state = self.stream(StreamId(self.blocks.stream(id))).lock();
             if let Some(open) = state.open.as_ref().filter(|open| open.id == id) {
-                return open.get(pos, size).map(<[u8]>::to_vec);
+                return open.get(pos, size).map(|bytes| (bytes.to_vec(), false));
             }
         }
         let sealed = self.blocks.ram(id)?;
-        sealed.bytes.get(pos as usize..(pos + size) as usize).map(<[u8]>::to_vec)
+        let is_written = self.blocks.state(id) != BlockState::Flushing;
+        sealed.bytes.get(pos as usize..(pos + size) as usize).map(|bytes| (bytes.to_vec(), is_written))
     }
 
     /// Starts a read of `size` bytes at `location`. The answer's buffer begins `skip` bytes before them.
@@ -451,11 +458,20 @@ impl Volume {
         progress
     }
 
-    /// Bytes of blocks in RAM: open, being written, written lately.
+    /// Bytes of blocks in RAM that are open or being written.
     pub fn buffer_size(&self) -> u64 {
         let open = self.streams.iter().filter(|stream| stream.lock().open.is_some()).count() as u64;
-        let sealed = u64::from(self.unwritten_count()) + self.cached.lock().len() as u64;
-        (open + sealed) * u64::from(self.block_size())
+        (open + u64::from(self.unwritten_count())) * u64::from(self.block_size())
+    }
+
+    /// Bytes of blocks in RAM that were written lately.
+    pub fn post_write_size(&self) -> u64 {
+        self.cached.lock().len() as u64 * u64::from(self.block_size())
+    }
+
+    /// When the oldest record that is not durable was appended, in milliseconds of the monotonic clock; none if all are.
+    pub fn oldest_since_ms(&self) -> Option<u64> {
+        self.streams.iter().filter_map(|stream| stream.lock().oldest_since_ms()).min()
     }
 
     /// Gives up the oldest written blocks in RAM beyond the budget.

@@ -40,6 +40,8 @@ struct Piece {
     id: u64,
     /// The oldest append number in it; `NONE` where none is.
     first_append: u64,
+    /// When the oldest record in it was appended, in milliseconds of the monotonic clock; none in a footer.
+    since_ms: Option<u64>,
     block: BlockId,
     data: Arc<AlignedBuffer>,
     /// Which bytes of `data`.
@@ -147,6 +149,11 @@ impl StreamState {
         queued.unwrap_or(NONE).min(tail)
     }
 
+    /// When the oldest record that is not durable was appended, in milliseconds of the monotonic clock; none if all are.
+    pub fn oldest_since_ms(&self) -> Option<u64> {
+        self.pieces.iter().find_map(|piece| piece.since_ms).or(self.tail_since_ms)
+    }
+
     fn push_piece(&mut self, piece: Piece) {
         self.next_piece += 1;
         self.pieces.push_back(piece);
@@ -155,7 +162,7 @@ impl StreamState {
     /// Cuts the tail of the open block off as a piece. False if there is none.
     pub fn commit_tail(&mut self) -> bool {
         self.commit_wanted = false;
-        self.tail_since_ms = None;
+        let since_ms = self.tail_since_ms.take();
         let Some(open) = self.open.as_mut().filter(|open| open.has_tail()) else { return false };
         let first_append = open.first_unfrozen;
         let block = open.id;
@@ -166,6 +173,7 @@ impl StreamState {
         let piece = Piece {
             id: self.next_piece,
             first_append,
+            since_ms,
             block,
             source: 0..range.len() as u32,
             data: Arc::new(copy),
@@ -182,7 +190,7 @@ impl StreamState {
     pub fn seal_open(&mut self, sealed_epoch: u64) -> Option<Arc<SealedBlock>> {
         let open = self.open.take()?;
         self.commit_wanted = false;
-        self.tail_since_ms = None;
+        let since_ms = self.tail_since_ms.take();
         let first_append = open.first_unfrozen;
         let sealed = Arc::new(open.seal(sealed_epoch));
         let mut pos = sealed.rest.start;
@@ -192,6 +200,7 @@ impl StreamState {
             let piece = Piece {
                 id: self.next_piece,
                 first_append,
+                since_ms,
                 block: sealed.id,
                 data: sealed.bytes.clone(),
                 source: pos..end,
@@ -252,6 +261,7 @@ impl StreamState {
                 let footer = Piece {
                     id: self.next_piece,
                     first_append: NONE,
+                    since_ms: None,
                     block: sealed.id,
                     data: sealed.bytes.clone(),
                     source: sealed.footer.clone(),

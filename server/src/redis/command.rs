@@ -13,6 +13,7 @@ use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
 use super::turn::Turn;
+use crate::latency::Class;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::LazyLock;
@@ -81,6 +82,8 @@ pub(crate) struct Command {
     pub(crate) barrier: bool,
     /// Whether it needs the old value of its first key, so that a batch can have it read ahead.
     pub(crate) prefetch: bool,
+    /// As what it is measured.
+    pub(crate) class: Class,
     pub(crate) group: &'static str,
     pub(crate) since: &'static str,
     pub(crate) summary: &'static str,

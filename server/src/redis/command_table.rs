@@ -2,7 +2,7 @@
 //!
 //! A row: name, arity (name included; negative is "at least"), flags, keys (first, last, step), group, since
 //! which Redis, what it does, and its handler. `.rmw()` marks the ones that need the old value of their first
-//! key, `.barrier()` those that change how replies are written.
+//! key, `.barrier()` those that change how replies are written, `.delete()` and `.scan()` as what it is measured.
 
 use super::command::Flag::{
     Admin, Blocking, Denyoom, Fast, Loading, NoAuth, Noscript, Readonly, Stale, Write,
@@ -10,8 +10,9 @@ use super::command::Flag::{
 use super::command::{Command, Flag, Handler, Handler::Now, Handler::Read, Keys};
 use super::{
     admin, client_command, command_command, config_command, connection_commands as connection, durable,
-    expire, incr, info, keys, scan, set, strings,
+    expire, incr, info, keys, scan, set, slowlog_command, strings,
 };
+use crate::latency::Class;
 
 /// A handler that may wait: an async function, boxed.
 macro_rules! later {
@@ -31,10 +32,46 @@ const fn row(
     summary: &'static str,
     handler: Handler,
 ) -> Command {
-    Command { name, arity, flags, keys, barrier: false, prefetch: false, group, since, summary, handler }
+    let class = class_of(flags);
+    Command {
+        name,
+        arity,
+        flags,
+        keys,
+        barrier: false,
+        prefetch: false,
+        class,
+        group,
+        since,
+        summary,
+        handler,
+    }
+}
+
+/// As what a command with these flags is measured, if nothing else is said.
+const fn class_of(flags: &[Flag]) -> Class {
+    let mut at = 0;
+    while at < flags.len() {
+        match flags[at] {
+            Write => return Class::Write,
+            Readonly => return Class::Read,
+            _ => at += 1,
+        }
+    }
+    Class::Other
 }
 
 impl Command {
+    const fn delete(mut self) -> Command {
+        self.class = Class::Delete;
+        self
+    }
+
+    const fn scan(mut self) -> Command {
+        self.class = Class::Scan;
+        self
+    }
+
     const fn rmw(mut self) -> Command {
         self.prefetch = true;
         self
@@ -87,7 +124,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("getset", 3, FAST_PUT, ONE, "string", "1.0.0",
         "Returns the previous string value of a key after setting it to a new value.", later!(set::getset)).rmw(),
     row("getdel", 2, CHANGE, ONE, "string", "6.2.0",
-        "Returns the string value of a key after deleting the key.", later!(set::getdel)).rmw(),
+        "Returns the string value of a key after deleting the key.", later!(set::getdel)).rmw().delete(),
     row("getex", -2, CHANGE, ONE, "string", "6.2.0",
         "Returns the string value of a key after setting its expiration time.", later!(set::getex)).rmw(),
     row("mset", -3, PUT, PAIRS, "string", "1.0.1",
@@ -106,9 +143,9 @@ pub(crate) static COMMANDS: &[Command] = &[
         "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.", later!(incr::incrbyfloat)).rmw(),
 
     row("del", -2, &[Write], ALL, "generic", "1.0.0",
-        "Deletes one or more keys.", later!(keys::del)),
+        "Deletes one or more keys.", later!(keys::del)).delete(),
     row("unlink", -2, CHANGE, ALL, "generic", "4.0.0",
-        "Asynchronously deletes one or more keys.", later!(keys::del)),
+        "Asynchronously deletes one or more keys.", later!(keys::del)).delete(),
     row("exists", -2, GET, ALL, "generic", "1.0.0",
         "Determines whether one or more keys exist.", Read(keys::exists)),
     row("touch", -2, GET, ALL, "generic", "3.2.1",
@@ -116,11 +153,11 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("type", 2, GET, ONE, "generic", "1.0.0",
         "Determines the type of value stored at a key.", Read(keys::kind)),
     row("randomkey", 1, SLOW_GET, NONE, "generic", "1.0.0",
-        "Returns a random key name from the database.", later!(scan::randomkey)),
+        "Returns a random key name from the database.", later!(scan::randomkey)).scan(),
     row("scan", -2, SLOW_GET, NONE, "generic", "2.8.0",
-        "Iterates over the key names in the database.", later!(scan::scan)),
+        "Iterates over the key names in the database.", later!(scan::scan)).scan(),
     row("keys", 2, SLOW_GET, NONE, "generic", "1.0.0",
-        "Returns all key names that match a pattern.", later!(scan::keys)),
+        "Returns all key names that match a pattern.", later!(scan::keys)).scan(),
     row("expire", -3, CHANGE, ONE, "generic", "1.0.0",
         "Sets the expiration time of a key in seconds.", later!(expire::expire)).rmw(),
     row("pexpire", -3, CHANGE, ONE, "generic", "2.6.0",
@@ -167,12 +204,14 @@ pub(crate) static COMMANDS: &[Command] = &[
         "A container for server configuration commands.", Now(config_command::config)),
     row("info", -1, &[Loading, Stale], NONE, "server", "1.0.0",
         "Returns information and statistics about the server.", Now(info::info)),
+    row("slowlog", -2, SERVE, NONE, "server", "2.2.12",
+        "A container for slow log commands.", Now(slowlog_command::slowlog)),
     row("dbsize", 1, GET, NONE, "server", "1.0.0",
         "Returns the number of keys in the database.", Now(scan::dbsize)),
     row("flushall", -1, &[Write], NONE, "server", "1.0.0",
-        "Removes all keys from all databases.", later!(scan::flush)),
+        "Removes all keys from all databases.", later!(scan::flush)).delete(),
     row("flushdb", -1, &[Write], NONE, "server", "1.0.0",
-        "Remove all keys from the current database.", later!(scan::flush)),
+        "Remove all keys from the current database.", later!(scan::flush)).delete(),
     row("save", 1, &[Admin, Noscript], NONE, "server", "1.0.0",
         "Writes a checkpoint and waits for it.", later!(durable::save)),
     row("bgsave", -1, &[Admin, Noscript], NONE, "server", "1.0.0",

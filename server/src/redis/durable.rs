@@ -151,7 +151,8 @@ impl Drop for Running {
 }
 
 pub(super) fn lastsave(session: &mut Session, _: Args<'_>, reply: &mut Reply) -> Done {
-    let written_ms = session.shared.opening.store().map_or(0, |store| store.stats().checkpoint_written_ms);
+    let written_ms =
+        session.shared.opening.store().map_or(0, |store| store.stats().engine.checkpoint_written_ms);
     reply.count(last_save_s(&session.shared, written_ms));
     Ok(())
 }

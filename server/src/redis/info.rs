@@ -10,6 +10,7 @@ use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
 use crate::counters::Counters;
+use crate::process::{cpu_seconds, resident_size};
 use crate::shared::Shared;
 use crate::store::{Store, StoreStats};
 use std::fmt::Write;
@@ -95,7 +96,9 @@ fn memory(shared: &Shared, out: &mut String) {
     line(out, "used_memory", resident);
     line(out, "used_memory_human", format_args!("{:.2}M", resident as f64 / (1 << 20) as f64));
     line(out, "used_memory_rss", resident);
-    line(out, "used_memory_dataset", stats_of(shared).memory);
+    let engine = stats_of(shared).engine;
+    let dataset = engine.index_size + engine.cache_size + engine.write_buffer_size + engine.post_write_size;
+    line(out, "used_memory_dataset", dataset);
     line(out, "maxmemory", 0);
     line(out, "maxmemory_policy", crate::redis::config_command::policy(shared));
     line(out, "mem_fragmentation_ratio", "1.00");
@@ -114,7 +117,7 @@ fn persistence(shared: &Shared, out: &mut String) {
         line(out, "aerolith_loading_phase", far.phase.name());
         line(out, "aerolith_loading_versions", far.versions);
     }
-    let store = stats_of(shared);
+    let store = stats_of(shared).engine;
     let status = |is_well| if is_well { "ok" } else { "err" };
     let save = &shared.background_save;
     let is_saving = save.is_running.load(Relaxed) || store.is_writing_checkpoint;
@@ -138,8 +141,8 @@ fn stats(shared: &Shared, out: &mut String) {
     line(out, "total_net_input_bytes", shared.sum(|c| c.received.get()));
     line(out, "total_net_output_bytes", shared.sum(|c| c.sent.get()));
     line(out, "rejected_connections", shared.rejected.get());
-    line(out, "expired_keys", store.expired);
-    line(out, "evicted_keys", store.evicted);
+    line(out, "expired_keys", store.engine.counters.expired);
+    line(out, "evicted_keys", store.engine.counters.evicted);
     line(out, "keyspace_hits", shared.sum(|c| c.keyspace_hits.get()));
     line(out, "keyspace_misses", shared.sum(|c| c.keyspace_misses.get()));
     line(out, "pubsub_channels", 0);
@@ -188,23 +191,63 @@ fn keyspace(shared: &Shared, out: &mut String) {
 
 fn aerolith(shared: &Shared, out: &mut String) {
     line(out, "workers", shared.config.threads);
-    for (name, value) in stats_of(shared).details {
+    let stats = stats_of(shared).engine;
+    let counters = &stats.counters;
+    for (name, value) in [
+        ("objects", stats.objects),
+        ("tombstones", stats.tombstones),
+        ("index_bytes", stats.index_size),
+        ("read_cache_bytes", stats.cache_size),
+        ("write_buffer_bytes", stats.write_buffer_size),
+        ("post_write_bytes", stats.post_write_size),
+        ("used_bytes", stats.used_size),
+        ("used_limit_bytes", stats.used_limit),
+        ("device_bytes", stats.device_size),
+        ("free_bytes", stats.free_size),
+        ("blocks", stats.blocks),
+        ("free_blocks", stats.free_blocks),
+        ("settling_blocks", stats.settling_blocks),
+        ("unwritten_blocks", stats.unwritten_blocks),
+        ("defrag_shortage_blocks", stats.defrag_shortage_blocks),
+        ("oldest_unflushed_ms", stats.oldest_unflushed_ms),
+        ("failed_devices", stats.failed_devices),
+        ("device_errors", stats.device_errors),
+        ("checkpoint_id", stats.checkpoint_id),
+        ("checkpoint_entries", stats.checkpoint_entries),
+        ("checkpoint_blocks", stats.checkpoint_blocks),
+        ("checkpoints_written", stats.checkpoints_written),
+        ("checkpoints_skipped", stats.checkpoints_skipped),
+        ("checkpoint_written_ms", stats.checkpoint_written_ms),
+        ("is_writing_checkpoint", u64::from(stats.is_writing_checkpoint)),
+        ("scrub_passes", counters.scrub_passes),
+        ("scrub_pass_blocks", stats.scrub_pass_blocks),
+        ("scrubbed_blocks", counters.scrubbed_blocks),
+        ("scrubbed_bytes", counters.scrubbed_size),
+        ("scrub_faults", counters.scrub_faults),
+        ("tombstones_removed", counters.tombstones_removed),
+        ("ram_reads", counters.ram_reads()),
+        ("write_buffer_reads", counters.write_buffer_reads),
+        ("post_write_reads", counters.post_write_reads),
+        ("read_cache_reads", counters.cache_reads),
+        ("device_reads", counters.device_reads),
+        ("device_read_bytes", stats.device_read_size),
+        ("device_write_ops", stats.device_write_count),
+        ("device_written_bytes", stats.device_written_size),
+        ("fresh_bytes", stats.fresh_size),
+        ("moved_bytes", stats.moved_size),
+        ("footer_bytes", stats.footer_size),
+    ] {
         line(out, name, value);
     }
-}
-
-/// Resident memory in bytes; 0 where the system does not tell.
-fn resident_size() -> u64 {
-    let Ok(statm) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * 4096
-}
-
-/// User and system time so far, in seconds.
-fn cpu_seconds() -> (f64, f64) {
-    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return (0.0, 0.0) };
-    // The name in parentheses may hold blanks: fields are counted behind it. Ticks are 1/100 s on Linux.
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
-    let seconds = |at: usize| fields.get(at).and_then(|ticks| ticks.parse().ok()).unwrap_or(0.0) / 100.0;
-    (seconds(11), seconds(12))
+    line(out, "write_amplification", format_args!("{:.3}", stats.write_amplification()));
+    line(out, "space_amplification", format_args!("{:.3}", stats.space_amplification()));
+    for (name, value) in [
+        ("overwritten_in_place", stats.overwritten_in_place),
+        ("defragged_blocks", counters.defragged_blocks),
+        ("writer_waits", counters.waited),
+        ("writes_refused", counters.refused),
+        ("corrupt_records", counters.corrupt),
+    ] {
+        line(out, name, value);
+    }
 }

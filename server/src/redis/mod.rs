@@ -32,6 +32,7 @@ mod reply;
 mod scan;
 mod session;
 mod set;
+mod slowlog_command;
 mod strings;
 mod turn;
 

@@ -10,9 +10,10 @@ use super::error::{CommandError, shown};
 use super::output::Output;
 use super::parser::{Args, Parser};
 use super::reply::Reply;
-use super::turn::Turn;
+use super::turn::{Begun, Turn};
 use crate::clients::Client;
 use crate::counters::Counters;
+use crate::latency::Protocol;
 use crate::limits::BLOCKED_GLANCE;
 use crate::shared::Shared;
 use crate::store::{Ahead, Outcome, Record, Store, StoreError};
@@ -64,6 +65,16 @@ impl Session {
         self.store.as_ref().expect("commands that use the data are refused until it is there")
     }
 
+    /// A command's reply is queued.
+    pub(crate) fn ended(&self, begun: Begun<'_>, now: Instant) {
+        let class = COMMANDS[begun.command].class;
+        self.counters.latency.record(Protocol::Redis, class, now - begun.parsed);
+        let own = now - begun.begun;
+        if self.shared.slow_log.is_slow(own) {
+            self.shared.slow_log.note(Protocol::Redis, own, begun.args.from(0), &self.client);
+        }
+    }
+
     /// Reads a record and replaces it by what `change` makes of it, atomically.
     pub(crate) async fn update<'a, T>(
         &self,
@@ -93,16 +104,24 @@ pub(crate) async fn run_batch(
     session.ahead.replace(read_ahead(session, parser, buffer));
     session.data_ms = session.store.as_ref().map_or(session.now_ms, Store::now_ms);
     let mut turn = Turn::new(output, session.store.clone(), session.data_ms);
-    let mut clock = Instant::now();
+    let parsed = Instant::now();
+    let mut clock = parsed;
     for index in 0..count {
         let args = parser.command(index, buffer);
         match find(args.at(0)) {
             None => turn.reply().error(&unknown_command(args)),
             Some(found) => {
+                let waited = turn.waited();
                 let done = run_one(session, &COMMANDS[found], args, &mut turn).await?;
                 let now = Instant::now();
                 session.counters.count(found, now - clock, done.is_err());
                 session.client.note_command(found);
+                let begun = Begun { command: found, args, parsed, begun: clock };
+                if turn.waited() == waited {
+                    session.ended(begun, now)
+                } else {
+                    turn.ends_with_last(begun)
+                }
                 clock = now;
                 if let Err(error) = done {
                     turn.reply().error(&error);
@@ -110,7 +129,7 @@ pub(crate) async fn run_batch(
             }
         }
         if turn.output.is_over_mark() {
-            turn.settle().await?;
+            turn.settle(session).await?;
             turn.output.relieve().await?;
         }
         if session.closing {
@@ -118,7 +137,7 @@ pub(crate) async fn run_batch(
         }
     }
     session.ahead.take();
-    turn.settle().await?;
+    turn.settle(session).await?;
     turn.report(session);
     Ok(())
 }
@@ -140,7 +159,7 @@ async fn run_one<'a>(
         Handler::Read(handler) => handler(args, turn),
         Handler::Now(handler) => {
             if command.barrier {
-                turn.settle().await?;
+                turn.settle(session).await?;
             }
             let reply = turn.reply();
             let start = reply.bytes.len();
@@ -152,7 +171,7 @@ async fn run_one<'a>(
             done
         }
         Handler::Later(handler) if command.flags.contains(&Flag::Blocking) => {
-            turn.settle().await?;
+            turn.settle(session).await?;
             let mut reply = Reply { resp3: session.resp3, bytes: Vec::new() };
             let done = run_blocking(session, handler(session, args, &mut reply), turn.output).await?;
             if done.is_ok() {
@@ -161,7 +180,7 @@ async fn run_one<'a>(
             done
         }
         Handler::Later(handler) => {
-            turn.settle().await?;
+            turn.settle(session).await?;
             let reply = &mut turn.output.reply;
             let start = reply.bytes.len();
             let done = handler(session, args, reply).await;

@@ -3,7 +3,7 @@
 //! A read that is answered from RAM while nothing is outstanding is told at once. A read that has to wait for
 //! the device is put into a queue with how its answer is to be told; from then on everything that is told goes
 //! into a side buffer, the tail, and each waiting read remembers its place there. [`Turn::settle`] then joins
-//! the two in order.
+//! the two in order. A command is measured when the last of its reads is told.
 //!
 //! ```text
 //! commands   GET a      PING    GET b     TTL c
@@ -19,11 +19,13 @@
 use super::command::Done;
 use super::error::CommandError;
 use super::output::Output;
+use super::parser::Args;
 use super::reply::Reply;
 use super::session::Session;
 use crate::store::{Get, Record, Store, StoreError};
 use std::collections::VecDeque;
 use std::io;
+use std::time::Instant;
 
 /// How an answer is told: the record, and two numbers of the command's own.
 pub(crate) type Tell = fn(&mut Reply, Option<&Record>, [i64; 2]) -> Done;
@@ -40,6 +42,19 @@ struct Waiting<'a> {
     stage: Stage<'a>,
     tell: Tell,
     numbers: [i64; 2],
+    /// The command that ends with this read.
+    ends: Option<Begun<'a>>,
+}
+
+/// A command that has begun, to be measured when it ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Begun<'a> {
+    /// Its row.
+    pub(crate) command: usize,
+    pub(crate) args: Args<'a>,
+    /// When it was parsed, and when its turn came.
+    pub(crate) parsed: Instant,
+    pub(crate) begun: Instant,
 }
 
 /// See the head of this file.
@@ -56,6 +71,8 @@ pub(crate) struct Turn<'a> {
     held: usize,
     hits: u64,
     misses: u64,
+    /// Reads that had to wait, so far.
+    waited: u64,
 }
 
 impl<'a> Turn<'a> {
@@ -71,6 +88,7 @@ impl<'a> Turn<'a> {
             held: 0,
             hits: 0,
             misses: 0,
+            waited: 0,
         }
     }
 
@@ -107,17 +125,30 @@ impl<'a> Turn<'a> {
                 }
             }
         };
-        self.waiting.push_back(Waiting { at: self.tail.bytes.len(), stage, tell, numbers });
+        self.waited += 1;
+        self.waiting.push_back(Waiting { at: self.tail.bytes.len(), stage, tell, numbers, ends: None });
+    }
+
+    /// How many reads had to wait so far: a command during which this grows has not ended when its handler has.
+    pub(crate) fn waited(&self) -> u64 {
+        self.waited
+    }
+
+    /// The command ends with the last read that was begun.
+    pub(crate) fn ends_with_last(&mut self, begun: Begun<'a>) {
+        if let Some(last) = self.waiting.back_mut() {
+            last.ends = Some(begun);
+        }
     }
 
     /// Waits for the outstanding reads and puts all replies in order.
-    pub(crate) async fn settle(&mut self) -> io::Result<()> {
+    pub(crate) async fn settle(&mut self, session: &Session) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         let tail = std::mem::take(&mut self.tail.bytes);
         let mut told = 0;
-        while let Some(Waiting { at, stage, tell, numbers }) = self.waiting.pop_front() {
+        while let Some(Waiting { at, stage, tell, numbers, ends }) = self.waiting.pop_front() {
             self.output.reply.bytes.extend_from_slice(&tail[told..at]);
             told = at;
             let answer = match stage {
@@ -129,6 +160,9 @@ impl<'a> Turn<'a> {
                 }
             };
             self.tell(answer, tell, numbers);
+            if let Some(begun) = ends {
+                session.ended(begun, Instant::now());
+            }
             self.output.relieve().await?;
             self.start_held();
         }

@@ -80,6 +80,7 @@ impl Aerolithd {
         let log = std::env::temp_dir().join(name);
         let child = program
             .args(if args.contains(&"--threads") { &[][..] } else { &["--threads", "2"] })
+            .args(if args.contains(&"--admin-port") { &[][..] } else { &["--admin-port", "0"] })
             .args(["--redis-port", &port.to_string(), "--data-dir"])
             .arg(data)
             .args(args)
