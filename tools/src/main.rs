@@ -6,10 +6,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod block;
 mod check;
 mod inspect;
+mod load;
 mod map;
+mod page;
 mod report;
 mod source;
 
@@ -27,6 +30,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(Box<bench::Bench>),
     Check(check::Check),
     Inspect(inspect::Inspect),
 }
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
     // What was found before an error is told as well: it may be what explains the error.
     let mut out = String::new();
     let code = match CommandLine::parse().command {
+        Command::Bench(bench) => bench.run(&mut out),
         Command::Check(check) => check.run(&mut out),
         Command::Inspect(inspect) => match inspect.run(&mut out) {
             Ok(0) => 0,
