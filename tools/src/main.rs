@@ -1,13 +1,14 @@
-//! `aerolith`: a look into Aerolith's data files and devices, from outside.
+//! `aerolith`: a look into Aerolith's data files and devices, from outside, and load for stores and devices.
 //!
 //! Exit codes: 0 when all that was looked at is sound, 1 when something is damaged (and, of `inspect`, when
 //! something cannot be read), 2 when the command line is wrong (and, of `check`, when not everything could be
-//! checked). Nothing here writes to a device.
+//! checked). Only `bench` and `certify` write to a device; their own heads tell their exit codes.
 
 #![forbid(unsafe_code)]
 
 mod bench;
 mod block;
+mod certify;
 mod check;
 mod inspect;
 mod load;
@@ -15,6 +16,7 @@ mod map;
 mod page;
 mod report;
 mod source;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -31,6 +33,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     Bench(Box<bench::Bench>),
+    Certify(Box<certify::Certify>),
     Check(check::Check),
     Inspect(inspect::Inspect),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let mut out = String::new();
     let code = match CommandLine::parse().command {
         Command::Bench(bench) => bench.run(&mut out),
+        Command::Certify(certify) => certify.run(&mut out),
         Command::Check(check) => check.run(&mut out),
         Command::Inspect(inspect) => match inspect.run(&mut out) {
             Ok(0) => 0,

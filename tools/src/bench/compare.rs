@@ -1,9 +1,9 @@
 //! Two runs side by side: how rates and latencies differ, and in what the runs themselves do.
 
 use super::report::{FORMAT, Report};
-use super::text::table;
 use crate::load::LoadError;
 use crate::page::{number, time};
+use crate::table::table;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;

@@ -1,11 +1,9 @@
-//! What a person sees while it runs: a progress bar while records are loaded, then a line each second. On standard
-//! error, so that results can be piped.
+//! What a person sees while it runs: a line each second. On standard error, so that results can be piped.
 
 use crate::load::clock::SECOND;
 use crate::load::crew::Event;
 use crate::load::series::{ALL, Row};
 use crate::page::{number, time};
-use indicatif::{ProgressBar, ProgressStyle};
 
 /// The lines of a run.
 pub struct Live {
@@ -86,16 +84,6 @@ fn line(row: &Row) -> String {
         }
     }
     line
-}
-
-/// A bar for so many records.
-pub fn bar(records: u64, quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let style = "loading  {wide_bar} {pos}/{len} records, {per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(records).with_style(style)
 }
 
 #[cfg(test)]

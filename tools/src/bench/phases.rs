@@ -6,7 +6,7 @@
 use super::USAGE;
 use super::files::Files;
 use super::flags::{Bench, Check, Place, Plan};
-use super::live::{Live, bar};
+use super::live::Live;
 use super::report::{Checked, Cpu, FORMAT, Histograms, Loaded, Report, lag, operations};
 use crate::load::LoadError;
 use crate::load::clock::{Clock, MonoClock, SECOND, ns};
@@ -261,7 +261,7 @@ fn load(
 ) -> Result<Loaded, LoadError> {
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let depth = bench.depth.max(target.load_depth());
-    let bar = bar(records, bench.quiet);
+    let bar = crate::load::bar::records(records, bench.quiet);
     // No load takes this long: it ends when all records are there.
     let span = Span { warm_up_ns: 0, run_ns: u64::MAX / 4, drain_ns: 0 };
     let make = |worker| {

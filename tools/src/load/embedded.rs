@@ -69,6 +69,22 @@ impl Embedded {
     }
 }
 
+impl Embedded {
+    /// What a record with a value of this size takes on the device, in bytes: record 0 is written with one.
+    pub fn stored_size(&self, value_size: u64) -> Result<u64, LoadError> {
+        let value = vec![0; value_size as usize];
+        let bytes = self.store.key_bytes(0);
+        let key = self.store.key(0, &bytes).map_err(|error| LoadError(error.to_string()))?;
+        let written = self.store.namespace.put(&key, &[(BIN, Value::Bytes(&value))], &policy(None));
+        written.map(|metadata| u64::from(metadata.stored_size)).map_err(|error| LoadError(error.to_string()))
+    }
+
+    /// How many bytes of records the namespace takes.
+    pub fn used_limit(&self) -> u64 {
+        self.store.namespace.stats().used_limit
+    }
+}
+
 impl Target for Embedded {
     fn name(&self) -> String {
         self.name.clone()

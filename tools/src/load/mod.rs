@@ -11,6 +11,7 @@
 //! | [`mix`], [`keys`], [`size`], [`value`], [`history`], [`workload`] | what is asked of a store, and whether it answers rightly |
 //! | [`target`] | the stores: the engine, and servers behind [`wire`] |
 
+pub mod bar;
 pub mod clock;
 pub mod crew;
 pub mod embedded;
