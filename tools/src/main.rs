@@ -1,17 +1,22 @@
-//! `aerolith`: a look into Aerolith's data files and devices, from outside.
+//! `aerolith`: a look into Aerolith's data files and devices, from outside, and load for stores and devices.
 //!
 //! Exit codes: 0 when all that was looked at is sound, 1 when something is damaged (and, of `inspect`, when
 //! something cannot be read), 2 when the command line is wrong (and, of `check`, when not everything could be
-//! checked). Nothing here writes to a device.
+//! checked). Only `bench` and `certify` write to a device; their own heads tell their exit codes.
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod block;
+mod certify;
 mod check;
 mod inspect;
+mod load;
 mod map;
+mod page;
 mod report;
 mod source;
+mod table;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
@@ -27,6 +32,8 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(Box<bench::Bench>),
+    Certify(Box<certify::Certify>),
     Check(check::Check),
     Inspect(inspect::Inspect),
 }
@@ -35,6 +42,8 @@ fn main() -> ExitCode {
     // What was found before an error is told as well: it may be what explains the error.
     let mut out = String::new();
     let code = match CommandLine::parse().command {
+        Command::Bench(bench) => bench.run(&mut out),
+        Command::Certify(certify) => certify.run(&mut out),
         Command::Check(check) => check.run(&mut out),
         Command::Inspect(inspect) => match inspect.run(&mut out) {
             Ok(0) => 0,
