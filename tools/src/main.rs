@@ -6,15 +6,20 @@
 
 #![forbid(unsafe_code)]
 
+mod backup;
 mod bench;
 mod block;
 mod certify;
 mod check;
 mod inspect;
 mod load;
+mod local;
 mod map;
 mod page;
+mod progress;
+mod remote;
 mod report;
+mod restore;
 mod source;
 mod table;
 
@@ -34,8 +39,10 @@ struct CommandLine {
 enum Command {
     Bench(Box<bench::Bench>),
     Certify(Box<certify::Certify>),
+    Backup(backup::Backup),
     Check(check::Check),
     Inspect(inspect::Inspect),
+    Restore(restore::Restore),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +51,14 @@ fn main() -> ExitCode {
     let code = match CommandLine::parse().command {
         Command::Bench(bench) => bench.run(&mut out),
         Command::Certify(certify) => certify.run(&mut out),
+        Command::Backup(backup) => match backup.run() {
+            Ok(()) => 0,
+            Err(error) => return end(&out, 1, Some(error.to_string())),
+        },
+        Command::Restore(restore) => match restore.run() {
+            Ok(()) => 0,
+            Err(error) => return end(&out, 1, Some(error.to_string())),
+        },
         Command::Check(check) => check.run(&mut out),
         Command::Inspect(inspect) => match inspect.run(&mut out) {
             Ok(0) => 0,
