@@ -58,7 +58,7 @@ pub use error::{Error, Result};
 pub use namespace::{
     AsyncNamespace, Bin, BlockPicture, CountersSnapshot, Damage, DeviceStats, Draft, Exists, Generation, Get,
     Metadata, Namespace, Outcome, Record, ScanPage, ScanPoint, ScrubFault, Stats, TTL_BOUNDS_S, Ttl,
-    TtlHistogram, Updated, Verified, WritePolicy,
+    TtlHistogram, Tunable, Updated, Verified, WritePolicy,
 };
 pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};

@@ -21,6 +21,7 @@ mod sets;
 mod stats;
 mod sweep;
 mod truncate;
+mod tunable;
 mod verify;
 mod write;
 
@@ -31,6 +32,7 @@ pub(crate) use record::RecordBytes;
 pub(crate) use sets::Sets;
 pub(crate) use stats::Counters;
 pub(crate) use truncate::{Refused, threshold_of};
+pub(crate) use tunable::Tunables;
 pub(crate) use write::{is_tombstone, may_outlive};
 
 pub use draft::{Draft, Outcome};
@@ -42,5 +44,6 @@ pub use record::Record;
 pub use scan::{ScanPage, ScanPoint};
 pub use scrub::{Damage, ScrubFault};
 pub use stats::{CountersSnapshot, DeviceStats, Stats};
+pub use tunable::Tunable;
 pub use verify::Verified;
 pub use write::Updated;
