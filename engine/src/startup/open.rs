@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::{CheckpointRoot, DeviceHeader};
 use crate::index::Index;
 use crate::namespace::core::{Core, StreamPlan};
-use crate::namespace::{Checkpoints, Counters, Evictions, ReadCache, Sets, Snapshots, Watermark};
+use crate::namespace::{Checkpoints, Counters, Evictions, ReadCache, Sets, Snapshots, Tunables, Watermark};
 use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
 use crate::signal::{Gate, Signal};
@@ -271,6 +271,7 @@ fn finish(
         snapshots: Snapshots::default(),
         short_lifespan: AtomicU64::new(u64::MAX),
         ttls: Default::default(),
+        tunables: Tunables::of(&config),
         is_closed: AtomicBool::new(false),
         truncations: AtomicU64::new(0),
         swept_truncations: AtomicU64::new(0),
