@@ -116,6 +116,10 @@ impl Engine {
 
     fn start_threads(&mut self, with_rings: bool) -> Result<()> {
         let Jobs::ByHand { flush, upkeep } = &mut self.jobs else { return Ok(()) };
+        // Without threads a namespace has this job only if it was opened with eviction.
+        for core in self.cores.iter().filter(|core| core.config.evict_above == 0) {
+            upkeep.push(Box::new(Evict::new(core.clone())));
+        }
         let (flush, upkeep) = (std::mem::take(flush), std::mem::take(upkeep));
         let flush_signals = self.cores.iter().map(|core| core.flush_work.clone()).collect();
         let upkeep_signals = self.cores.iter().map(|core| core.upkeep_work.clone()).collect();

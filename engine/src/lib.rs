@@ -59,7 +59,7 @@ pub use error::{Error, Result};
 pub use namespace::{
     AsyncNamespace, Bin, BlockPicture, CountersSnapshot, Damage, DeviceStats, Draft, Exists, Generation, Get,
     Metadata, Namespace, Outcome, Record, RestoreMode, Restored, ScanPage, ScanPoint, ScrubFault, Snapshot,
-    Stats, StoredRecord, TTL_BOUNDS_S, Ttl, TtlHistogram, Updated, Verified, WritePolicy,
+    Stats, StoredRecord, TTL_BOUNDS_S, Ttl, TtlHistogram, Tunable, Updated, Verified, WritePolicy,
 };
 pub use progress::{OpenPhase, OpenProgress};
 pub use record::{Key, UserKey, Value, ValueBuf};

@@ -70,6 +70,16 @@ pub enum Durability {
     Group,
 }
 
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
 macro_rules! settings {
     ($($(#[doc = $doc:literal])+ $(#[arg($($arg:tt)*)])? $name:ident: $type:ty = $default:expr;)+) => {
         /// Aerolith: a hybrid-memory key-value store that speaks Redis's protocol.
@@ -149,11 +159,15 @@ settings! {
     threads: usize = std::thread::available_parallelism().map_or(1, usize::from);
     /// What to log: error, warn, info, debug, trace, or a filter such as aerolith_server=debug.
     log: String = "info".to_owned();
+    /// How the log is written: text, or json for one object a line.
+    log_format: LogFormat = LogFormat::Text;
     /// Commands that take at least so many microseconds go to the slow log; 0 is all, -1 none.
     #[arg(allow_hyphen_values = true)]
     slowlog_log_slower_than: i64 = 10_000;
     /// Entries that the slow log keeps.
     slowlog_max_len: u64 = 128;
+    /// Commands that take at least so many milliseconds are events of LATENCY; 0 is none.
+    latency_monitor_threshold: u64 = 0;
     /// Connections at a time; further ones are refused.
     max_connections: usize = 10_000;
     /// Largest argument of any command; a value must also fit into a write block of the data file with its key.

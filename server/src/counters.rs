@@ -3,8 +3,9 @@
 //! Only the worker that owns a shard stores into it, so counting is a load and a store on a line that no other
 //! core writes: no locked instruction, nothing shared on the path of a command.
 
-use crate::latency::Latency;
+use crate::latency::{Class, Protocol, nanoseconds};
 use crate::redis::command_table::COMMANDS;
+use crate::store::stats::{Histogram, Latencies};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub(crate) struct CommandCounter {
     pub(crate) calls: Counter,
     pub(crate) nanoseconds: Counter,
     pub(crate) failed: Counter,
+    /// From when it was parsed until its reply was queued: see [`latency`](crate::latency).
+    pub(crate) latency: Histogram,
 }
 
 /// One worker's figures. Sizes in bytes.
@@ -46,7 +49,6 @@ pub(crate) struct Counters {
     pub(crate) closed_slow: Counter,
     pub(crate) panics: Counter,
     pub(crate) commands: Vec<CommandCounter>,
-    pub(crate) latency: Latency,
 }
 
 impl Counters {
@@ -61,7 +63,6 @@ impl Counters {
             closed_slow: Counter::default(),
             panics: Counter::default(),
             commands: COMMANDS.iter().map(|_| CommandCounter::default()).collect(),
-            latency: Latency::default(),
         }
     }
 
@@ -69,9 +70,20 @@ impl Counters {
     pub(crate) fn count(&self, command: usize, time: Duration, failed: bool) {
         let counter = &self.commands[command];
         counter.calls.add(1);
-        counter.nanoseconds.add(u64::try_from(time.as_nanos()).unwrap_or(0));
+        counter.nanoseconds.add(nanoseconds(time));
         if failed {
             counter.failed.add(1);
+        }
+    }
+
+    /// Adds how long the commands of a kind took to `sum`.
+    pub(crate) fn add_latencies(&self, protocol: Protocol, class: Class, sum: &mut Latencies) {
+        match protocol {
+            Protocol::Redis => {
+                let commands =
+                    self.commands.iter().zip(COMMANDS).filter(|(_, command)| command.class == class);
+                commands.for_each(|(counter, _)| counter.latency.add_to(sum));
+            }
         }
     }
 
@@ -89,11 +101,11 @@ impl Counters {
         ] {
             counter.reset();
         }
-        self.latency.reset();
         for command in &self.commands {
             command.calls.reset();
             command.nanoseconds.reset();
             command.failed.reset();
+            command.latency.reset();
         }
     }
 }

@@ -1,10 +1,9 @@
-//! How long commands take, by protocol and kind, counted by each worker for itself.
+//! How long commands take: by what it is told.
 //!
 //! A command's time begins when it has been parsed, which is when its batch was, and ends when its reply is queued: in a
 //! pipeline it includes the commands before it, as the client sees it. A read that goes to the device ends when its
 //! answer has come. No clock is read for this that was not read before, but for reads of the device.
 
-use aerolith_engine::latency::{Histogram, Latencies};
 use std::time::Duration;
 
 /// What clients speak.
@@ -52,36 +51,13 @@ impl Class {
     }
 }
 
-/// Every protocol with every class, in the order in which [`Latency`] keeps them.
+/// Every protocol with every class, in the order in which they are told.
 pub(crate) fn kinds() -> impl Iterator<Item = (Protocol, Class)> {
     Protocol::ALL.into_iter().flat_map(|protocol| Class::ALL.into_iter().map(move |class| (protocol, class)))
 }
 
-/// One worker's histograms.
-#[derive(Debug, Default)]
-pub(crate) struct Latency([[Histogram; Class::ALL.len()]; Protocol::ALL.len()]);
-
-impl Latency {
-    pub(crate) fn of(&self, protocol: Protocol, class: Class) -> &Histogram {
-        &self.0[protocol as usize][class as usize]
-    }
-
-    pub(crate) fn record(&self, protocol: Protocol, class: Class, time: Duration) {
-        self.of(protocol, class).record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-    }
-
-    pub(crate) fn reset(&self) {
-        self.0.iter().flatten().for_each(Histogram::reset);
-    }
-}
-
-/// What several workers have counted, one sum for each of [`kinds`].
-pub(crate) fn sum<'a>(workers: impl Iterator<Item = &'a Latency> + Clone) -> Vec<Latencies> {
-    kinds()
-        .map(|(protocol, class)| {
-            let mut sum = Latencies::default();
-            workers.clone().for_each(|worker| worker.of(protocol, class).add_to(&mut sum));
-            sum
-        })
-        .collect()
+/// A duration as one number, without 128-bit arithmetic; longer than 584 years is that.
+#[inline]
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(time.subsec_nanos()))
 }

@@ -36,6 +36,7 @@ pub mod ring_pump;
 mod server;
 mod shared;
 mod slowlog;
+mod spikes;
 pub mod store;
 mod worker;
 

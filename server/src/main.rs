@@ -4,10 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+use aerolith_server::config::LogFormat;
 use aerolith_server::{Config, ConfigError};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -27,9 +29,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.log_format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
     tracing_subscriber::registry().with(lines).with(filter).init();
     aerolith_server::run(&config, Arc::default())
 }

@@ -8,7 +8,9 @@ use crate::limits::Limits;
 use crate::opening::Opening;
 use crate::redis::durable::BackgroundSave;
 use crate::slowlog::SlowLog;
-use crate::store::stats::Latencies;
+use crate::spikes::Spikes;
+use crate::store::stats::{Latencies, Tunable};
+use crate::store::{Store, StoreConfig};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
@@ -36,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) blocked: AtomicUsize,
     pub(crate) background_save: BackgroundSave,
     pub(crate) slow_log: SlowLog,
+    pub(crate) spikes: Spikes,
     /// 40 hexadecimal digits that name this run of the server.
     pub(crate) run_id: String,
     pub(crate) port: std::sync::atomic::AtomicU16,
@@ -59,6 +62,7 @@ impl Shared {
             started_ms: crate::clock::unix_ms(),
             blocked: AtomicUsize::new(0),
             background_save: BackgroundSave::default(),
+            spikes: Spikes::new(config.latency_monitor_threshold),
             slow_log: SlowLog::new(config.slowlog_log_slower_than, config.slowlog_max_len),
             run_id: (0..5).map(|_| format!("{:08x}", rand::random::<u32>())).collect(),
             port: std::sync::atomic::AtomicU16::new(0),
@@ -74,7 +78,18 @@ impl Shared {
 
     /// How long commands took so far, one sum for each of [`latency::kinds`].
     pub(crate) fn latencies(&self) -> Vec<Latencies> {
-        latency::sum(self.counters.iter().map(|counters| &counters.latency))
+        let sum = |(protocol, class)| {
+            let mut sum = Latencies::default();
+            self.counters.iter().for_each(|counters| counters.add_latencies(protocol, class, &mut sum));
+            sum
+        };
+        latency::kinds().map(sum).collect()
+    }
+
+    /// The settings of the data that can change, as they are now.
+    pub(crate) fn tunable(&self) -> Tunable {
+        let configured = || StoreConfig::of(&self.config).tunable();
+        self.opening.store().map_or_else(configured, Store::tunable)
     }
 
     /// Asks the server to stop.

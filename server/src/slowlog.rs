@@ -5,7 +5,7 @@
 //!
 //! What always holds: at most `slowlog-max-len` entries, of at most 32 words of at most 128 bytes each (I9).
 
-use crate::latency::Protocol;
+use crate::latency::{Protocol, nanoseconds};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ pub(crate) struct Slow {
 pub(crate) struct SlowLog {
     /// In microseconds; negative: nothing is slow.
     pub(crate) threshold_us: AtomicI64,
-    pub(crate) max_len: AtomicU64,
+    max_len: AtomicU64,
     next_id: AtomicU64,
     entries: Mutex<VecDeque<Slow>>,
 }
@@ -52,8 +52,9 @@ impl SlowLog {
     /// Whether a command that took so long belongs here.
     #[inline]
     pub(crate) fn is_slow(&self, time: Duration) -> bool {
-        let threshold_us = self.threshold_us.load(Relaxed);
-        u64::try_from(threshold_us).is_ok_and(|threshold_us| time.as_micros() >= u128::from(threshold_us))
+        // As unsigned a negative threshold is beyond all times.
+        let threshold_us = self.threshold_us.load(Relaxed).cast_unsigned();
+        nanoseconds(time) >= threshold_us.saturating_mul(1000)
     }
 
     /// Takes a slow command in.
@@ -84,7 +85,7 @@ impl SlowLog {
         );
         let mut entries = self.entries();
         entries.push_front(slow);
-        entries.truncate(usize::try_from(self.max_len.load(Relaxed)).unwrap_or(usize::MAX));
+        entries.truncate(usize::try_from(self.max_len()).unwrap_or(usize::MAX));
     }
 
     /// The newest `count`, newest first.
@@ -94,6 +95,16 @@ impl SlowLog {
 
     pub(crate) fn len(&self) -> usize {
         self.entries().len()
+    }
+
+    pub(crate) fn max_len(&self) -> u64 {
+        self.max_len.load(Relaxed)
+    }
+
+    /// Keeps at most so many from now on.
+    pub(crate) fn set_max_len(&self, max_len: u64) {
+        self.max_len.store(max_len, Relaxed);
+        self.entries().truncate(usize::try_from(max_len).unwrap_or(usize::MAX));
     }
 
     /// How many there ever were.
@@ -152,6 +163,8 @@ mod tests {
         assert_eq!(newest.words[31], b"... (2 more arguments)");
         assert_eq!(older.words.len(), 32);
         assert_eq!(older.words[0], [&long[..128], b"... (72 more bytes)"].concat());
+        log.set_max_len(1);
+        assert_eq!((log.len(), log.newest(1)[0].id), (1, 2));
         log.clear();
         assert_eq!((log.len(), log.total()), (0, 3));
         log.threshold_us.store(-1, Relaxed);

@@ -69,6 +69,17 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
+    /// The part that can change while the data is open.
+    pub(crate) fn tunable(&self) -> stats::Tunable {
+        stats::Tunable {
+            durability: self.durability.into(),
+            flush_max: self.flush_max,
+            scrub_rate: self.scrub_rate,
+            evict_above: self.evict_above,
+            checkpoint_period: self.checkpoint_period,
+        }
+    }
+
     /// The part of the server's settings that concerns the data.
     pub fn of(config: &crate::Config) -> StoreConfig {
         let period_ms = config.checkpoint_period_ms;
@@ -103,6 +114,15 @@ impl From<engine::Error> for StoreError {
 impl From<engine::record::KeyError> for StoreError {
     fn from(error: engine::record::KeyError) -> Self {
         engine::Error::from(error).into()
+    }
+}
+
+impl From<crate::config::Durability> for engine::Durability {
+    fn from(durability: crate::config::Durability) -> Self {
+        match durability {
+            crate::config::Durability::Relaxed => engine::Durability::Relaxed,
+            crate::config::Durability::Group => engine::Durability::Group,
+        }
     }
 }
 
@@ -297,10 +317,7 @@ impl Store {
             devices: vec![device],
             read_cache_size: config.cache,
             write_cache_size: config.write_cache,
-            durability: match config.durability {
-                crate::config::Durability::Relaxed => engine::Durability::Relaxed,
-                crate::config::Durability::Group => engine::Durability::Group,
-            },
+            durability: config.durability.into(),
             flush_max: config.flush_max,
             checkpoint_period: config.checkpoint_period,
             scrub_rate: config.scrub_rate,

@@ -9,7 +9,7 @@ use aerolith_engine::format::{BlockHeader, DurableMark, HEADER_PAGE, LogItem, sc
 use aerolith_engine::volume::{BlockId, BlockPlace, read_header};
 use aerolith_engine::{Bin, Durability, Error, Recovery, Value, WritePolicy};
 use aerolith_tests::World;
-use aerolith_tests::device::TestDevice;
+use aerolith_tests::device::{SECTOR, TestDevice};
 use aerolith_tests::model::{Model, Version, bytes_of, key_of, try_read};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -187,14 +187,33 @@ fn scenario_29_damage_to_the_newest_version_in_an_open_block_is_never_answered_w
                 let errors = check(&device(bytes), &sharing, with_checkpoint, &context);
                 assert_eq!(errors, sharing.len(), "{context}");
             }
-            if !page.is_multiple_of(BLOCK_SIZE as usize) {
+            // The sector of the block's own header is another matter.
+            let sector = record.offset / SECTOR * SECTOR;
+            for lost in [page..page + HEADER_PAGE as usize, sector..sector + SECTOR] {
+                if lost.start.is_multiple_of(BLOCK_SIZE as usize) {
+                    continue;
+                }
+                let touches = |other: &&Placed| {
+                    let end = (other.offset + other.size).next_multiple_of(SECTOR);
+                    other.offset / SECTOR * SECTOR < lost.end && lost.start < end
+                };
+                let victims: Vec<u32> = open.records.iter().filter(touches).map(|other| other.key).collect();
                 let unreadable = device(whole.clone());
-                let sector = page as u64..page as u64 + HEADER_PAGE;
-                unreadable.fail_reads(std::iter::once(sector).collect());
-                let context = format!("{record:?}, its page cannot be read, checkpoint {with_checkpoint}");
-                let errors = check(&unreadable, &sharing, with_checkpoint, &context);
-                assert_eq!(errors, sharing.len(), "{context}");
+                unreadable.fail_reads(vec![lost.start as u64..lost.end as u64]);
+                let context = format!("{record:?}, {lost:?} cannot be read, checkpoint {with_checkpoint}");
+                let errors = check(&unreadable, &victims, with_checkpoint, &context);
+                assert_eq!(errors, victims.len(), "{context}");
             }
+        }
+        // A bad sector beside the block's header does not take the header with it.
+        let Placed { key, offset, size } = open.records[0];
+        let block = offset / BLOCK_SIZE as usize * BLOCK_SIZE as usize;
+        for sector in (block + SECTOR..block + HEADER_PAGE as usize).step_by(SECTOR) {
+            let unreadable = device(whole.clone());
+            unreadable.fail_reads(std::iter::once(sector as u64..(sector + SECTOR) as u64).collect());
+            let context = format!("sector {sector} cannot be read, checkpoint {with_checkpoint}");
+            let victims = if sector < offset + size { vec![key] } else { Vec::new() };
+            assert_eq!(check(&unreadable, &victims, with_checkpoint, &context), victims.len(), "{context}");
         }
     }
 }

@@ -44,6 +44,7 @@ fn structs() -> Vec<(&'static str, usize, Vec<Field>)> {
             created_ms,
             copy_sequence,
             namespace,
+            confirmed,
             reserved,
             checksum
         }),

@@ -31,7 +31,7 @@ fn every_command_is_told_and_no_other() {
 fn what_it_says_is_not_there_is_unknown() {
     let running = Running::with(|config| config.size.0 = 256 << 20);
     let mut socket = running.connect();
-    for name in "OBJECT DEBUG MEMORY LATENCY MONITOR COPY RENAME SORT DUMP RESTORE LCS MULTI".split(' ') {
+    for name in "OBJECT DEBUG MONITOR COPY RENAME SORT DUMP RESTORE LCS MULTI".split(' ') {
         assert!(DOC.contains(name), "{name}");
         socket.send(command(&[name.as_bytes()]));
         let reply = socket.line();

@@ -1,30 +1,35 @@
-//! `aerolith`: a look into Aerolith's data files and devices, from outside.
+//! `aerolith`: a look into Aerolith's data files and devices, from outside, and load for stores and devices.
 //!
 //! Exit codes: 0 when all that was looked at is sound, 1 when something is damaged (and, of `inspect`, when
 //! something cannot be read), 2 when the command line is wrong (and, of `check`, when not everything could be
-//! checked). Nothing here writes to a device.
+//! checked). Only `bench`, `certify`, `restore` and `backup --engine` write to a device; their own heads tell their exit codes.
 
 #![forbid(unsafe_code)]
 
 mod backup;
+mod bench;
 mod block;
+mod certify;
 mod check;
 mod info;
 mod inspect;
+mod load;
 mod local;
 mod map;
+mod page;
 mod progress;
 mod remote;
 mod report;
 mod restore;
 mod source;
+mod table;
 mod top;
 
 use clap::{Parser, Subcommand};
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-/// Looks into Aerolith data files and devices.
+/// Looks into Aerolith data files, devices and servers, backs them up and restores them, and puts load on them.
 #[derive(Parser)]
 #[command(name = "aerolith", version)]
 struct CommandLine {
@@ -35,6 +40,8 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     Backup(backup::Backup),
+    Bench(Box<bench::Bench>),
+    Certify(Box<certify::Certify>),
     Check(check::Check),
     Info(info::Info),
     Inspect(inspect::Inspect),
@@ -46,6 +53,8 @@ fn main() -> ExitCode {
     // What was found before an error is told as well: it may be what explains the error.
     let mut out = String::new();
     let code = match CommandLine::parse().command {
+        Command::Bench(bench) => bench.run(&mut out),
+        Command::Certify(certify) => certify.run(&mut out),
         Command::Backup(backup) => return ended(&out, backup.run()),
         Command::Info(info) => {
             let ran = info.run(&mut out);

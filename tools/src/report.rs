@@ -65,13 +65,14 @@ pub fn header_copy(copy: usize, found: &HeaderCopy, out: &mut String, object: &m
             put(
                 out,
                 format_args!(
-                    "header {name}   copy {}, incarnation {}, formatted {}",
+                    "header {name}   copy {}, incarnation {} ({} confirmed), formatted {}",
                     header.copy_sequence,
                     header.incarnation,
+                    header.confirmed,
                     time(header.created_ms)
                 ),
             );
-            object["headers"][name] = json!({"copy": header.copy_sequence, "incarnation": header.incarnation, "formatted_ms": header.created_ms});
+            object["headers"][name] = json!({"copy": header.copy_sequence, "incarnation": header.incarnation, "confirmed": header.confirmed, "formatted_ms": header.created_ms});
             return;
         }
         Ok(Err(fault)) => fault.to_string(),

@@ -457,7 +457,7 @@ fn a_set_is_checked_whole_or_said_not_to_be() {
     assert_eq!(code, 1);
     let fault = the_fault(&found, "older-copy");
     assert!(
-        fault["why"].as_str().unwrap().contains("opened 1 times, but its set has been written to in run 3"),
+        fault["why"].as_str().unwrap().contains("opened 1 times, but its set was opened in run 3"),
         "{fault:#}"
     );
     assert!(Engine::open(config()).is_err());

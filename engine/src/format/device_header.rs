@@ -3,14 +3,15 @@
 //! Two copies, in the first two pages of block 0, written in turn: a torn write costs the newer copy and
 //! leaves the older one. Each opening for writing raises `incarnation` durably before anything else is
 //! written; block epochs carry it in their upper bits, so no epoch is ever used twice, also when a crash
-//! swallowed the header of the block that had it.
+//! swallowed the header of the block that had it. Once all members have the number it is written as `confirmed`, and only
+//! then is the set written to: a member whose incarnation is below what another one has confirmed is an older copy.
 //!
 //! ```text
 //!   0 magic 8          8 version u32      12 block_size u32
 //!  16 set_uuid 16
 //!  32 member_index u16 34 member_count u16 36 block_count u32
 //!  40 device_size u64  48 incarnation u64  56 created_ms u64  64 copy_sequence u64
-//!  72 namespace 32 (zero-padded)          104 reserved 16
+//!  72 namespace 32 (zero-padded)          104 confirmed u64   112 reserved 8
 //! 120 checksum u64
 //! ```
 
@@ -57,8 +58,10 @@ pub struct DeviceHeader {
     pub copy_sequence: u64,
     /// The namespace's name, padded with zeros.
     pub namespace: [u8; 32],
+    /// An incarnation that the headers of all members have, or have had.
+    pub confirmed: u64,
     /// Zero.
-    pub reserved: [u8; 16],
+    pub reserved: [u8; 8],
     /// xxh3 of the bytes before it.
     pub checksum: u64,
 }

@@ -59,7 +59,7 @@ impl Checkpoint {
 
     /// Whether one should be begun without being asked for.
     fn is_due(&self) -> bool {
-        let Some(period) = self.core.config.checkpoint_period else { return false };
+        let Some(period) = self.core.tunables.checkpoint_period() else { return false };
         let now = appended(&self.core);
         if now == self.last {
             return false;
@@ -188,7 +188,7 @@ impl Job for Checkpoint {
             self.go_on(writing);
             return false;
         }
-        let is_due = self.core.config.checkpoint_period.is_some() && appended(&self.core) != self.last;
+        let is_due = self.core.tunables.checkpoint_period().is_some() && appended(&self.core) != self.last;
         if self.is_wound_up || !is_due {
             return true;
         }

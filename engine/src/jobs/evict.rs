@@ -119,7 +119,7 @@ impl Evict {
                 "namespace {}: live records take more than {} % of the space, and none of them has a time to live: \
                  nothing can be evicted",
                 self.core.config.name,
-                self.core.config.evict_above
+                self.core.tunables.evict_above()
             );
         }
     }

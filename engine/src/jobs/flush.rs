@@ -124,7 +124,7 @@ impl Flush {
     fn submit(&mut self) -> Next {
         let core = self.core.clone();
         let now = core.clock.mono_ms();
-        let flush_max = core.config.flush_max.as_millis() as u64;
+        let flush_max = core.tunables.flush_max_ms();
         let is_urgent = core.volumes.iter().any(|volume| {
             volume.blocks.settling_count() > 0 && volume.blocks.free_count() <= core.plan.reserve + 2
         });
@@ -215,7 +215,7 @@ impl Flush {
                 if volume.blocks.set_host_full(false) {
                     tracing::info!("device {}: the file system has room again", volume.geometry().name);
                 }
-                if core.config.durability == crate::config::Durability::Group {
+                if core.tunables.durability() == crate::config::Durability::Group {
                     let zeros = self
                         .zeros
                         .get_or_insert_with(|| Arc::new(AlignedBuffer::zeroed(size as usize)))

@@ -9,6 +9,7 @@ use super::record::{Record, RecordBytes};
 use super::sets::{Set, Sets};
 use super::snapshot::Snapshots;
 use super::stats::{Counters, RamSource};
+use super::tunable::Tunables;
 use crate::clock::{ForwardClock, Timestamp};
 use crate::config::{Durability, NamespaceConfig};
 use crate::error::{Error, Result};
@@ -53,6 +54,7 @@ pub(crate) struct Core {
     pub swept_truncations: AtomicU64,
     pub evictions: Evictions,
     pub ttls: TtlBook,
+    pub tunables: Tunables,
 }
 
 /// Free blocks above the reserve below which defrag begins, at least.
@@ -208,21 +210,28 @@ impl Core {
         self.find_in(&partition, wanted.tag, now)
     }
 
-    /// The record, if it can be had without the device, and where it was.
-    pub fn read_ram(&self, found: &Found, wanted: &Wanted) -> Option<(Record, RamSource)> {
+    /// The record, if it can be had without the device.
+    pub fn read_ram(&self, found: &Found, wanted: &Wanted) -> Option<Record> {
+        self.read_ram_from(found, wanted, &mut RamSource::default())
+    }
+
+    /// The same, and where it was. Not in the answer: records are moved about, and a larger one costs more each time.
+    pub fn read_ram_from(&self, found: &Found, wanted: &Wanted, source: &mut RamSource) -> Option<Record> {
         let location = found.entry.location();
         let size = found.entry.size_class().bytes();
-        let (record, source) = match self.volume(location.device).copy_from_ram(location, size) {
-            Some((bytes, is_written)) => {
-                let source = if is_written { RamSource::PostWriteCache } else { RamSource::WriteBuffer };
-                (Record::new(RecordBytes::Owned(bytes)).ok()?, source)
+        let mut is_written = false;
+        let record = match self.volume(location.device).copy_from_ram(location, size, &mut is_written) {
+            Some(bytes) => {
+                *source = if is_written { RamSource::PostWriteCache } else { RamSource::WriteBuffer };
+                Record::new(RecordBytes::Owned(bytes)).ok()?
             }
             None => {
                 let bytes = self.cache.get(location, found.epoch)?;
-                (Record::new(RecordBytes::Shared(bytes)).ok()?.at(*found), RamSource::ReadCache)
+                *source = RamSource::ReadCache;
+                Record::new(RecordBytes::Shared(bytes)).ok()?.at(*found)
             }
         };
-        wanted.is(&record.header().digest).then_some((record, source))
+        wanted.is(&record.header().digest).then_some(record)
     }
 
     /// Checks bytes that the device gave for `found`: checksum, place, digest.
@@ -378,7 +387,7 @@ impl Core {
 
     /// Waits until what `receipt` names is as durable as asked.
     pub async fn acknowledge(&self, receipt: Receipt, durability: Option<Durability>) -> Result<()> {
-        match durability.unwrap_or(self.config.durability) {
+        match durability.unwrap_or_else(|| self.tunables.durability()) {
             Durability::Relaxed => Ok(()),
             Durability::Group => self.wait_durable(receipt).await,
         }

@@ -163,9 +163,10 @@ impl Core {
     /// Whether live records take more than `evict_above`; if so, how many bytes should go.
     pub fn evictable_excess(&self) -> Option<u64> {
         let (used, capacity) = self.occupancy();
-        let mark = capacity / 100 * u64::from(self.config.evict_above);
+        let evict_above = self.tunables.evict_above();
+        let mark = capacity / 100 * u64::from(evict_above);
         // A little more than needed, so that it is not needed again at once.
-        (self.config.evict_above > 0 && used > mark).then(|| used - (mark - mark / 64))
+        (evict_above > 0 && used > mark).then(|| used - (mark - mark / 64))
     }
 
     /// Tells `visit` void-time and bytes of each record of a partition that can be evicted, and forgets who was young.

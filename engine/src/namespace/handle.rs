@@ -96,8 +96,8 @@ impl AsyncNamespace {
             return Some(metadata);
         }
         match self.core.read_ram(&found, &wanted) {
-            Some((record, _)) if record.is_expired(now) => None,
-            Some((record, _)) => Some(Metadata { expires_at: record.expires_at(), ..metadata }),
+            Some(record) if record.is_expired(now) => None,
+            Some(record) => Some(Metadata { expires_at: record.expires_at(), ..metadata }),
             None => Some(metadata),
         }
     }

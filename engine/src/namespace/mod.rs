@@ -23,6 +23,7 @@ mod snapshot;
 mod stats;
 mod sweep;
 mod truncate;
+mod tunable;
 mod verify;
 mod write;
 
@@ -34,6 +35,7 @@ pub(crate) use sets::Sets;
 pub(crate) use snapshot::Snapshots;
 pub(crate) use stats::Counters;
 pub(crate) use truncate::{Refused, threshold_of};
+pub(crate) use tunable::Tunables;
 pub(crate) use write::{is_tombstone, may_outlive};
 
 pub use draft::{Draft, Outcome};
@@ -47,5 +49,6 @@ pub use scan::{ScanPage, ScanPoint};
 pub use scrub::{Damage, ScrubFault};
 pub use snapshot::Snapshot;
 pub use stats::{CountersSnapshot, DeviceStats, Stats};
+pub use tunable::Tunable;
 pub use verify::Verified;
 pub use write::Updated;

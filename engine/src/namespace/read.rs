@@ -7,6 +7,7 @@
 
 use super::core::{Core, Found, Wanted};
 use super::record::{Record, RecordBytes};
+use super::stats::RamSource;
 use crate::device::Answer;
 use crate::error::Result;
 use crate::format::RecordFlags;
@@ -79,8 +80,9 @@ impl Core {
             self.counters.misses.add(1);
             return State::Done(Some(Ok(None)));
         };
-        match self.read_ram(&found, wanted) {
-            Some((record, source)) => {
+        let mut source = RamSource::default();
+        match self.read_ram_from(&found, wanted, &mut source) {
+            Some(record) => {
                 self.counters.read_from(source);
                 State::Done(Some(Ok(self.unless_expired(record))))
             }

@@ -7,8 +7,9 @@ use crate::volume::Volume;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where in RAM a read found its record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RamSource {
+    #[default]
     WriteBuffer,
     PostWriteCache,
     ReadCache,

@@ -205,7 +205,7 @@ impl Core {
         let Some(found) = self.find_in(partition, wanted.tag, now) else { return Ok(None) };
         let record = match fetched {
             Some((of, record)) if of.is_same_place(&found) => Some(record),
-            _ => self.read_ram(&found, wanted).map(|(record, _)| record),
+            _ => self.read_ram(&found, wanted),
         };
         let record = record.ok_or(found)?;
         Ok(Some(record).filter(|record| !record.is_expired(now)))

@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use crate::format::{CheckpointRoot, DeviceHeader};
 use crate::index::Index;
 use crate::namespace::core::{Core, StreamPlan};
-use crate::namespace::{Checkpoints, Counters, Evictions, ReadCache, Sets, Snapshots, Watermark};
+use crate::namespace::{Checkpoints, Counters, Evictions, ReadCache, Sets, Snapshots, Tunables, Watermark};
 use crate::planted::{self, Bug};
 use crate::progress::{OpenPhase, OpenProgress};
 use crate::signal::{Gate, Signal};
 use crate::volume::{
     AppendClock, BlockId, DeviceSet, FormatOptions, FoundBlock, HeaderError, Volume, claim_devices,
-    has_damaged_copy, write_header,
+    write_header,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -175,19 +175,18 @@ fn new_uuid(seed: u64, name: &str) -> [u8; 16] {
 
 /// Gives the set a number of this run, higher than any that a header, a block or a root has seen.
 ///
-/// Each member's header gets the number before anything is written under it, so a member whose header knows a lower one
-/// than is found anywhere else is an older copy of what it was.
+/// First all headers get the number, then all get the word that they have it, and only then is anything written under it.
+/// So a member whose header knows a lower number than is confirmed or in use anywhere is an older copy of what it was. Of the two
+/// writes one goes to each copy of a header: whichever copy is lost, the other one has the number.
 fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u64) -> Result<()> {
     let in_blocks = found.iter().flatten().map(|block| block.epoch() >> 40);
-    let in_use = in_blocks.chain([in_roots]).max().unwrap_or(0);
+    let confirmed = set.headers.iter().map(|header| header.confirmed);
+    let in_use = in_blocks.chain(confirmed).chain([in_roots]).max().unwrap_or(0);
     for (device, header) in set.devices.iter().zip(&set.headers) {
-        // With one copy of the header lost, the other one is of the run before.
-        let is_older = header.incarnation < in_use
-            && header.incarnation + u64::from(has_damaged_copy(device.as_ref())) < in_use;
-        if is_older && !planted::is(Bug::OldCopyAccepted) {
+        if header.incarnation < in_use && !planted::is(Bug::OldCopyAccepted) {
             let why = format!(
-                "its header says that it was opened {} times, but its set has been written to in run {in_use}: it is an \
-                 older copy of itself. Bring back the newest copy of every device, or restore the set from a backup",
+                "its header says that it was opened {} times, but its set was opened in run {in_use}: it is an older \
+                 copy of itself. Bring back the newest copy of every device, or restore the set from a backup",
                 header.incarnation
             );
             return Err(HeaderError::NotASet { name: device.geometry().name, why }.into());
@@ -205,9 +204,12 @@ fn begin_incarnation(set: &mut DeviceSet, found: &[Vec<FoundBlock>], in_roots: u
         return Err(HeaderError::NotASet { name, why }.into());
     }
     let incarnation = last + raised;
-    for (device, header) in set.devices.iter().zip(&mut set.headers) {
-        header.incarnation = incarnation;
-        write_header(device.as_ref(), header)?;
+    for is_confirmed in [false, true] {
+        for (device, header) in set.devices.iter().zip(&mut set.headers) {
+            header.incarnation = incarnation;
+            header.confirmed = if is_confirmed { incarnation } else { header.confirmed };
+            write_header(device.as_ref(), header)?;
+        }
     }
     Ok(())
 }
@@ -269,6 +271,7 @@ fn finish(
         snapshots: Snapshots::default(),
         short_lifespan: AtomicU64::new(u64::MAX),
         ttls: Default::default(),
+        tunables: Tunables::of(&config),
         is_closed: AtomicBool::new(false),
         truncations: AtomicU64::new(0),
         swept_truncations: AtomicU64::new(0),

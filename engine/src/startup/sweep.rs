@@ -113,7 +113,7 @@ impl<'a> BlockSweep<'a> {
         self.devices[device].submit(Request::Read { offset, buffer }).wait().into_buffer()
     }
 
-    /// The whole block, for a scan. Pages that cannot be read are filled with a byte that begins nothing and is no
+    /// The whole block, for a scan. Sectors that cannot be read are filled with a byte that begins nothing and is no
     /// padding: what they held may be missing, the rest is not.
     fn read_whole(&self, device: usize, block: u32) -> AlignedBuffer {
         let size = self.headers[device].block_size;
@@ -124,16 +124,23 @@ impl<'a> BlockSweep<'a> {
             );
             self.tally.damaged.fetch_add(1, Ordering::Relaxed);
             let mut bytes = AlignedBuffer::zeroed(size as usize);
-            let page = HEADER_PAGE as u32;
-            for pos in (0..size).step_by(page as usize) {
-                let into = &mut bytes[pos as usize..][..page as usize];
-                match self.read(device, block, pos, page) {
-                    Ok(read) => into.copy_from_slice(&read),
-                    Err(_) => into.fill(UNREADABLE),
-                }
-            }
+            self.read_around(device, block, 0, &mut bytes);
             bytes
         })
+    }
+
+    /// Reads what can be read, by halves down to single sectors.
+    fn read_around(&self, device: usize, block: u32, pos: u32, into: &mut [u8]) {
+        let size = into.len() as u32;
+        match self.read(device, block, pos, size) {
+            Ok(read) => into.copy_from_slice(&read),
+            Err(_) if size <= self.devices[device].geometry().sector_size => into.fill(UNREADABLE),
+            Err(_) => {
+                let (left, right) = into.split_at_mut(size as usize / 2);
+                self.read_around(device, block, pos, left);
+                self.read_around(device, block, pos + size / 2, right);
+            }
+        }
     }
 
     /// What the block held is not known: it is left as it is, and never used again.
@@ -148,7 +155,9 @@ impl<'a> BlockSweep<'a> {
         let head = &self.headers[device];
         let place = BlockPlace::new(head, BlockId(block));
         let page = HEADER_PAGE as u32;
-        let first = self.read(device, block, 0, page);
+        // One bad sector of the first page does not take the header with it.
+        let sector = self.devices[device].geometry().sector_size;
+        let first = self.read(device, block, 0, page).or_else(|_| self.read(device, block, 0, sector));
         // Also of a block before the border: where the footer is newer than the header, the header's write was lost.
         let last = self.read(device, block, head.block_size - page, page);
         let (first, last) = match (first, last) {

@@ -80,14 +80,6 @@ fn read(device: &dyn Device, offset: u64, size: u64) -> Result<AlignedBuffer, De
     Ok(answer.buffer.unwrap_or_else(|| AlignedBuffer::zeroed(0)))
 }
 
-/// Whether one of the copies of a device's header is damaged or cannot be read.
-pub fn has_damaged_copy(device: &dyn Device) -> bool {
-    let is_good = |copy| {
-        read(device, copy * HEADER_PAGE, HEADER_PAGE).is_ok_and(|page| DeviceHeader::parse(&page).is_ok())
-    };
-    !(0..DEVICE_HEADER_COPIES).all(is_good)
-}
-
 /// Reads the newer good copy of a device's header. `Ok(None)` if the device is blank.
 pub fn read_header(device: &dyn Device) -> Result<Option<DeviceHeader>, HeaderError> {
     let geometry = device.geometry();

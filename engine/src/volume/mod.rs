@@ -19,9 +19,7 @@ mod write_buffer;
 pub use block_table::{BlockEvent, BlockId, BlockInfo, BlockState, BlockTable, FoundBlock};
 pub use checkpoint::{Border, HeldBlock, read_roots};
 pub use evacuation::Evacuation;
-pub use header::{
-    DeviceSet, FormatOptions, HeaderError, claim_devices, has_damaged_copy, read_header, write_header,
-};
+pub use header::{DeviceSet, FormatOptions, HeaderError, claim_devices, read_header, write_header};
 pub use listing::{
     BlockLife, BlockPlace, LogDamage, NoFooter, Seen, Version, listed_record, listed_versions,
     logged_versions,
@@ -405,18 +403,18 @@ impl Volume {
         self.blocks.release(id, class.bytes(), || self.append_clock.now());
     }
 
-    /// A copy of the bytes at `location`, if they are in RAM, and whether their block is on the device whole.
-    pub fn copy_from_ram(&self, location: Location, size: u32) -> Option<(Vec<u8>, bool)> {
+    /// A copy of the bytes at `location`, if they are in RAM; `is_written` becomes whether their block is on the device whole.
+    pub fn copy_from_ram(&self, location: Location, size: u32, is_written: &mut bool) -> Option<Vec<u8>> {
         let (id, pos) = self.place(location);
         if self.blocks.state(id) == BlockState::Open {
             let state = self.stream(StreamId(self.blocks.stream(id))).lock();
             if let Some(open) = state.open.as_ref().filter(|open| open.id == id) {
-                return open.get(pos, size).map(|bytes| (bytes.to_vec(), false));
+                return open.get(pos, size).map(<[u8]>::to_vec);
             }
         }
         let sealed = self.blocks.ram(id)?;
-        let is_written = self.blocks.state(id) != BlockState::Flushing;
-        sealed.bytes.get(pos as usize..(pos + size) as usize).map(|bytes| (bytes.to_vec(), is_written))
+        *is_written = self.blocks.state(id) != BlockState::Flushing;
+        sealed.bytes.get(pos as usize..(pos + size) as usize).map(<[u8]>::to_vec)
     }
 
     /// Starts a read of `size` bytes at `location`. The answer's buffer begins `skip` bytes before them.

@@ -2,7 +2,7 @@
 //!
 //! A row: name, arity (name included; negative is "at least"), flags, keys (first, last, step), group, since
 //! which Redis, what it does, and its handler. `.rmw()` marks the ones that need the old value of their first
-//! key, `.barrier()` those that change how replies are written, `.delete()` and `.scan()` as what it is measured.
+//! key, `.barrier()` those that change how replies are written, `.delete()`, `.scan()` and `.other()` as what it is measured.
 
 use super::command::Flag::{
     Admin, Blocking, Denyoom, Fast, Loading, NoAuth, Noscript, Readonly, Stale, Write,
@@ -10,7 +10,7 @@ use super::command::Flag::{
 use super::command::{Command, Flag, Handler, Handler::Now, Handler::Read, Keys};
 use super::{
     admin, client_command, command_command, config_command, connection_commands as connection, durable,
-    expire, incr, info, keys, scan, set, slowlog_command, strings,
+    expire, incr, info, keys, latency_command, memory_command, scan, set, slowlog_command, strings,
 };
 use crate::latency::Class;
 
@@ -64,6 +64,11 @@ const fn class_of(flags: &[Flag]) -> Class {
 impl Command {
     const fn delete(mut self) -> Command {
         self.class = Class::Delete;
+        self
+    }
+
+    const fn other(mut self) -> Command {
+        self.class = Class::Other;
         self
     }
 
@@ -204,6 +209,10 @@ pub(crate) static COMMANDS: &[Command] = &[
         "A container for server configuration commands.", Now(config_command::config)),
     row("info", -1, &[Loading, Stale], NONE, "server", "1.0.0",
         "Returns information and statistics about the server.", Now(info::info)),
+    row("latency", -2, SERVE, NONE, "server", "2.8.13",
+        "A container for latency diagnostics commands.", Now(latency_command::latency)),
+    row("memory", -2, &[Readonly, Loading, Stale], NONE, "server", "4.0.0",
+        "A container for memory diagnostics commands.", Now(memory_command::memory)).other(),
     row("slowlog", -2, SERVE, NONE, "server", "2.2.12",
         "A container for slow log commands.", Now(slowlog_command::slowlog)),
     row("dbsize", 1, GET, NONE, "server", "1.0.0",

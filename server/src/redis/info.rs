@@ -129,7 +129,7 @@ fn persistence(shared: &Shared, out: &mut String) {
     line(out, "aof_last_write_status", status(store.failed_devices == 0));
     line(out, "aerolith_checkpoint_id", store.checkpoint_id);
     line(out, "aerolith_checkpoint_entries", store.checkpoint_entries);
-    line(out, "aerolith_durability", format_args!("{:?}", shared.config.durability));
+    line(out, "aerolith_durability", format_args!("{:?}", shared.tunable().durability));
 }
 
 fn stats(shared: &Shared, out: &mut String) {

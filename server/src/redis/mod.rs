@@ -24,6 +24,8 @@ mod incr;
 mod info;
 mod inline;
 mod keys;
+mod latency_command;
+mod memory_command;
 pub(crate) mod number;
 pub mod offline;
 mod output;

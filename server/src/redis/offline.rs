@@ -9,7 +9,6 @@ use super::parser::{Parser, ProtocolError, Stop};
 use super::session::{Session, run_batch};
 use crate::clients::Client;
 use crate::config::Config;
-use crate::counters::Counters;
 use crate::limits::{Limits, QUANTUM_COMMANDS, QUANTUM_SIZE};
 use crate::opening::Opening;
 use crate::shared::Shared;
@@ -46,11 +45,12 @@ impl Offline {
     fn of(shared: Arc<Shared>) -> Offline {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let client = Arc::new(Client::new(shared.clients.next_id(), address, address));
+        let counters = shared.counters[0].clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         Offline {
             parser: Parser::new(shared.limits.parser()),
             output: Output::new(None, client.clone(), &shared.limits),
-            session: Session::new(shared, client, Arc::new(Counters::new())),
+            session: Session::new(shared.clone(), client, counters),
             runtime: runtime.expect("a runtime of one thread needs no resource but memory"),
             buffer: Vec::new(),
         }

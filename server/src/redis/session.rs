@@ -13,7 +13,7 @@ use super::reply::Reply;
 use super::turn::{Begun, Turn};
 use crate::clients::Client;
 use crate::counters::Counters;
-use crate::latency::Protocol;
+use crate::latency::{Protocol, nanoseconds};
 use crate::limits::BLOCKED_GLANCE;
 use crate::shared::Shared;
 use crate::store::{Ahead, Outcome, Record, Store, StoreError};
@@ -23,7 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The state of one connection that handlers see.
 pub(crate) struct Session {
@@ -66,12 +66,24 @@ impl Session {
     }
 
     /// A command's reply is queued.
+    #[inline]
     pub(crate) fn ended(&self, begun: Begun<'_>, now: Instant) {
-        let class = COMMANDS[begun.command].class;
-        self.counters.latency.record(Protocol::Redis, class, now - begun.parsed);
+        self.counters.commands[begun.command].latency.record(nanoseconds(now - begun.parsed));
         let own = now - begun.begun;
+        if self.shared.slow_log.is_slow(own) || self.shared.spikes.is_one(own) {
+            self.was_slow(begun, own);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn was_slow(&self, begun: Begun<'_>, own: Duration) {
         if self.shared.slow_log.is_slow(own) {
             self.shared.slow_log.note(Protocol::Redis, own, begun.args.from(0), &self.client);
+        }
+        if self.shared.spikes.is_one(own) {
+            let is_fast = COMMANDS[begun.command].flags.contains(&Flag::Fast);
+            self.shared.spikes.note(if is_fast { "fast-command" } else { "command" }, own);
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 mod durable;
 mod generic;
 mod strings;
+mod watching;
 
 /// A connection without a socket.
 pub(super) struct Rig(Offline);

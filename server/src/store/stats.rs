@@ -3,7 +3,8 @@
 use super::Store;
 use aerolith_engine as engine;
 
-pub(crate) use engine::latency::Latencies;
+pub(crate) use engine::Tunable;
+pub(crate) use engine::latency::{Histogram, Latencies};
 pub(crate) use engine::volume::BlockState;
 pub(crate) use engine::{BlockPicture, DeviceStats, TTL_BOUNDS_S};
 
@@ -26,6 +27,21 @@ impl Store {
             expires: self.namespace.count_expiring(&self.set),
             engine: self.namespace.stats(),
         }
+    }
+
+    /// The settings that can change while running, as they are now.
+    pub(crate) fn tunable(&self) -> Tunable {
+        self.namespace.tunable()
+    }
+
+    /// Changes settings, until the server ends.
+    pub(crate) fn tune(&self, tunable: Tunable) -> Result<(), super::StoreError> {
+        Ok(self.namespace.tune(tunable)?)
+    }
+
+    /// Bytes that a key's record takes on the device; none if there is none.
+    pub(crate) fn stored_size(&self, key: &[u8]) -> Result<Option<u32>, super::StoreError> {
+        Ok(self.namespace.peek(&self.key(key)?).map(|found| found.stored_size))
     }
 
     /// All blocks of a device but the header's.

@@ -34,8 +34,6 @@ struct Block {
     has_threshold: bool,
     /// Digest prefixes in the footer that an earlier life has left behind, if the present one has not been sealed.
     left_behind: BTreeSet<[u8; 10]>,
-    /// The run in which it was opened.
-    incarnation: u64,
 }
 
 /// A version of a key on the devices.
@@ -66,7 +64,7 @@ fn left_behind(bytes: &[u8], number: usize, device: &DeviceHeader) -> BTreeSet<[
 }
 
 /// The header of a device.
-pub fn header_of(media: &Media) -> Option<DeviceHeader> {
+fn header_of(media: &Media) -> Option<DeviceHeader> {
     let pages = media.bytes().chunks(HEADER_PAGE as usize).take(2);
     pages.filter_map(|page| DeviceHeader::parse(page).ok()).max_by_key(|header| header.copy_sequence)
 }
@@ -96,9 +94,8 @@ impl Books {
         let trailer = FooterTrailer::parse(bytes, salt, header.epoch, size as u32);
         let footer = trailer.ok().map(|trailer| size - trailer.footer_size as usize);
         let first = number * size / SECTOR;
-        let incarnation = header.epoch >> 40;
         let left_behind = if footer.is_none() { left_behind(bytes, number, device) } else { BTreeSet::new() };
-        let mut block = Block { member, first, footer, has_threshold: false, left_behind, incarnation };
+        let mut block = Block { member, first, footer, has_threshold: false, left_behind };
         if header.stream == CHECKPOINT_STREAM {
             self.blocks.push(block);
             return;
@@ -148,7 +145,7 @@ impl Books {
         let of_copy = |copy: &Copy| {
             let block = &self.blocks[copy.block];
             let record: Vec<_> = self.hits(block, copy.pos, copy.pos + copy.length).collect();
-            let header = self.hits(block, 0, COMMIT_ALIGNMENT as usize).collect::<Vec<_>>();
+            let header = self.hits(block, 0, BLOCK_HEADER_SIZE as usize).collect::<Vec<_>>();
             let size = self.shape.block_size;
             let is_lost = !header.is_empty()
                 && (block.footer.is_none() || self.is_hit(block, size - COMMIT_ALIGNMENT as usize, size));
@@ -197,10 +194,5 @@ impl Books {
     /// Whether anything is damaged at all.
     pub fn is_damaged(&self) -> bool {
         self.damage.iter().any(|damage| !damage.is_empty())
-    }
-
-    /// The last run that has opened a block.
-    pub fn last_run(&self) -> u64 {
-        self.blocks.iter().map(|block| block.incarnation).max().unwrap_or(0)
     }
 }

@@ -7,7 +7,7 @@
 //! may differ). Sets with a member that was swapped, blanked or brought back from an older copy must be refused.
 //! The life goes on on the devices as they should be, so each link begins healthy.
 
-use super::damage::{Books, header_of};
+use super::damage::Books;
 use super::device::{Damaged, Rack};
 use super::faults::{Fault, Theme};
 use super::host::{Host, Observation};
@@ -197,12 +197,8 @@ impl Life {
         let other = if member == 0 { second } else { first };
         let (name, wrong) = match self.rng.random_range(0..3) {
             0 => {
-                // The set was opened once more since, and has written under the new number.
-                let healthy = Damaged { right: right.to_vec(), media: right.to_vec(), struck: [].into() };
-                let last = Books::of(&self.plan.shape, &healthy).last_run();
-                let older = older.map(|older| &older[member]);
-                let is_older = |media: &&Media| header_of(media).is_some_and(|of| of.incarnation < last);
-                let Some(older) = older.filter(is_older) else { return Ok(()) };
+                // The set was opened once more since, whether or not it has written anything.
+                let Some(older) = older.map(|older| &older[member]) else { return Ok(()) };
                 ("member replaced by an older copy", older.clone())
             }
             1 => (

@@ -102,7 +102,7 @@ pub fn scenario_25_a_start_that_is_cut_at_any_of_its_writes_can_be_made_again() 
     world.open();
     world.crash();
     let writes: usize = devices.iter().map(|device| device.recorded_count()).sum();
-    assert_eq!(writes, 2, "a start writes one header copy on each device");
+    assert_eq!(writes, 4, "a start writes both header copies of each device");
     let mut rng = StdRng::seed_from_u64(25);
     for done in 0..=writes {
         for survival in [Survival::None, Survival::Prefix, Survival::All] {
@@ -110,8 +110,10 @@ pub fn scenario_25_a_start_that_is_cut_at_any_of_its_writes_can_be_made_again() 
                 .iter()
                 .enumerate()
                 .map(|(i, device)| {
-                    let at = usize::from(done > i).min(device.recorded_count());
-                    Arc::new(TestDevice::with_bytes("image", device.image_at(at, survival, &mut rng)))
+                    // They come in turn: first the number on each device, then on each that it is confirmed.
+                    let survival = if done % 2 == i { survival } else { Survival::None };
+                    let bytes = device.image_at((done + 1 - i) / 2, survival, &mut rng);
+                    Arc::new(TestDevice::with_bytes("image", bytes))
                 })
                 .collect();
             let before = images.iter().map(|device| incarnation(device)).max();
@@ -153,6 +155,20 @@ pub fn scenario_32_a_set_with_a_missing_swapped_foreign_or_older_member_is_refus
         error.to_string()
     };
     assert!(refused(vec![&now[0], &old], "an older copy").contains("older copy of itself"));
+    for nth in 0..2 {
+        // A run that has written nothing, and one whose only record is on one of the devices.
+        let older: Vec<Vec<u8>> = devices.iter().map(|device| bytes(device)).collect();
+        let mut world = World::of(&devices).opened();
+        (0..nth).for_each(|_| model.put(&mut world, 7, 2000, None));
+        world.flush();
+        world.crash();
+        let now: Vec<Vec<u8>> = devices.iter().map(|device| bytes(device)).collect();
+        for (first, second) in [(&now[0], &older[1]), (&older[0], &now[1])] {
+            let why = refused(vec![first, second], "an older copy, and hardly anything written since");
+            assert!(why.contains("older copy of itself"), "{why}");
+        }
+    }
+    let now: Vec<Vec<u8>> = devices.iter().map(|device| bytes(device)).collect();
     refused(vec![&now[0]], "one is missing");
     refused(vec![&now[0], &now[0]], "the same twice");
     refused(vec![&now[0], &vec![0; old.len()]], "one is empty");

@@ -21,7 +21,7 @@ mod versions;
 use crate::source::{PAGE, Pages, Source};
 use aerolith_engine::device::AlignedBuffer;
 use aerolith_engine::format::CheckpointRoot;
-use aerolith_engine::volume::{Seen, has_damaged_copy};
+use aerolith_engine::volume::Seen;
 use block::{Expected, Lists, Looked, look_at};
 use findings::{CheckpointFound, Finding, Findings, Kind, Totals};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -204,17 +204,17 @@ fn worst(a: PartState, b: PartState) -> PartState {
     }
 }
 
-/// A member whose header knows fewer openings than its set was written in, as a start refuses it.
-fn older_copies(sources: &[Source], highest: u64, roots: &[CheckpointRoot], found: &mut Findings) {
-    let highest = roots.iter().map(|root| root.incarnation).fold(highest, u64::max);
+/// A member whose header knows fewer openings than any block, root or other member, as a start refuses it.
+fn older_copies(sources: &[Source], in_blocks: u64, roots: &[CheckpointRoot], found: &mut Findings) {
+    let in_roots = roots.iter().map(|root| root.incarnation);
+    let confirmed = sources.iter().map(|source| source.header.confirmed);
+    let highest = in_roots.chain(confirmed).fold(in_blocks, u64::max);
     for source in sources {
         let opened = source.header.incarnation;
-        // With one copy of the header lost, the other one is of the run before.
-        let has_damaged_copy = has_damaged_copy(source.device.as_ref());
-        if opened + u64::from(has_damaged_copy) < highest {
+        if opened < highest {
             let why = format!(
-                "its header says that it was opened {opened} times, but its set has been written to in run {highest}: it \
-                 is an older copy of itself, and a start refuses it"
+                "its header says that it was opened {opened} times, but its set was opened in run {highest}: it is an \
+                 older copy of itself, and a start refuses it"
             );
             found.faults.push(Finding::on_device(Kind::OlderCopy, source.name(), 0, why));
         }

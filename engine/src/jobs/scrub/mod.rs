@@ -120,7 +120,7 @@ struct Pass {
 
 impl Scrub {
     pub fn new(core: Arc<Core>) -> Self {
-        let pace = Pace::new(core.config.scrub_rate, core.clock.mono_ms());
+        let pace = Pace::new(core.tunables.scrub_rate(), core.clock.mono_ms());
         Scrub {
             core,
             pace,
@@ -280,9 +280,11 @@ impl Scrub {
 
 impl Job for Scrub {
     fn step(&mut self) -> Next {
-        if self.core.config.scrub_rate == 0 {
+        let rate = self.core.tunables.scrub_rate();
+        if rate == 0 {
             return Next::Within(1000);
         }
+        self.pace.set_rate(rate);
         match self.phase {
             Phase::Resting => self.rest(),
             Phase::Marking(next) => self.mark(next),

@@ -21,6 +21,11 @@ impl Pace {
         Pace { rate, credit: 0, last_ms: now_ms }
     }
 
+    /// It is this rate from now on.
+    pub fn set_rate(&mut self, rate: u64) {
+        self.rate = rate;
+    }
+
     /// How many milliseconds the next read has to wait; 0: it may begin.
     pub fn wait_ms(&mut self, now_ms: u64) -> u64 {
         let rate = i128::from(self.rate);

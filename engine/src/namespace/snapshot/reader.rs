@@ -274,7 +274,7 @@ impl Snapshot {
     fn read_ram(&self, item: &Item) -> Option<Result<Record>> {
         let location = item.entry.location();
         let size = item.entry.size_class().bytes();
-        let (bytes, _) = self.core.volume(location.device).copy_from_ram(location, size)?;
+        let bytes = self.core.volume(location.device).copy_from_ram(location, size, &mut false)?;
         let record = Record::new(RecordBytes::Owned(bytes)).ok()?;
         wanted(item).is(&record.header().digest).then_some(Ok(record))
     }

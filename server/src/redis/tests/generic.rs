@@ -176,7 +176,7 @@ fn the_server_tells_about_itself() {
     let mut rig = Rig::new();
     rig.expect(&[
         ("CONFIG GET appendonly", "*2|$10|appendonly|$3|yes|"),
-        ("CONFIG GET s?ve databases", "*4|$4|save|$0||$9|databases|$1|1|"),
+        ("CONFIG GET s?ve databases", "*4|$9|databases|$1|1|$4|save|$0||"),
         ("CONFIG GET nope", "*0|"),
         ("CONFIG SET nope 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'nope'|"),
         ("CONFIG SET timeout 5 maxclients 77", "+OK|"),

@@ -87,6 +87,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             member_count,
             copy_sequence,
             incarnation: copy_sequence,
+            confirmed: copy_sequence / 2,
             set_uuid: [1; 16],
             ..DeviceHeader::new("test")
         };
