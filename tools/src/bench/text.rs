@@ -94,7 +94,7 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("mix", option("mix").to_owned()),
     ];
     let connections =
-        report.options.get("connections").map_or(String::new(), |c| format!("{c} connections, "));
+        report.options.get("connections").map_or(String::new(), |c| format!("connections {c}, "));
     let how = match report.options.get("rate") {
         Some(rate) => {
             format!(
@@ -106,7 +106,7 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     };
     facts.push((
         "load",
-        format!("{how}; {} threads, {connections}depth {}", option("threads"), option("depth")),
+        format!("{how}; threads {}, {connections}depth {}", option("threads"), option("depth")),
     ));
     facts.push((
         "time",

@@ -1,5 +1,6 @@
 //! A certification as a page for the browser.
 
+use super::criteria::CRITERIA;
 use super::report::{FIGURE_COLUMNS, Report, SHARE_COLUMNS, Trial};
 use crate::load::series::Figures;
 use crate::page::chart::{Chart, Keep, Line, Scale};
@@ -23,6 +24,7 @@ pub fn render(report: &Report) -> String {
         trial.why.iter().for_each(|why| page.text(Tone::Bad, why));
         for kind in &trial.judged {
             page.text(Tone::Plain, &format!("{kind}s, % that took longer than so many ms"));
+            page.chart(&shares(trial, kind));
             page.table(&SHARE_COLUMNS, &trial.shares(kind));
         }
         page.table(&FIGURE_COLUMNS, &trial.figures());
@@ -48,6 +50,22 @@ fn empty(title: String, y_label: &str, y: Scale) -> Chart {
         lines: Vec::new(),
         marks: Vec::new(),
     }
+}
+
+/// How many took too long, slice by slice, and how many may.
+fn shares(trial: &Trial, kind: &str) -> Chart {
+    let mut chart = empty(format!("Share of {kind}s over the limits"), "percent", Scale::Linear);
+    chart.x_label = "slices".into();
+    for criterion in &CRITERIA {
+        let points = trial.slices.iter().filter_map(|slice| {
+            Some((slice.slice as f64 + 1.0, slice.kinds.get(kind)?.share_pct(criterion.exponent)))
+        });
+        let name = format!("over {} ms", 1 << criterion.exponent);
+        chart.lines.push(Line { name, points: points.collect(), keep: Keep::Max });
+        let most = criterion.permille as f64 / 10.0;
+        chart.marks.push((most, format!("{most} % over {} ms", 1 << criterion.exponent)));
+    }
+    chart
 }
 
 fn latency(trial: &Trial, kind: &str) -> Chart {

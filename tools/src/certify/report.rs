@@ -30,6 +30,13 @@ pub struct Counts {
     pub max_us: f64,
 }
 
+impl Counts {
+    /// How many took longer than 2^`exponent` milliseconds, in percent.
+    pub fn share_pct(&self, exponent: usize) -> f64 {
+        if self.count == 0 { 0.0 } else { self.over_ms[exponent] as f64 / self.count as f64 * 100.0 }
+    }
+}
+
 /// A slice of time, by intended starts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Slice {
@@ -62,9 +69,12 @@ pub struct Trial {
     pub lag_us: (f64, f64),
     /// What the criteria hold for.
     pub judged: Vec<String>,
-    /// Second by second.
+    /// Second by second; none of a trial longer than two hours.
     pub rows: Vec<Row>,
 }
+
+/// The seconds of longer trials are not kept, in seconds: a day of them would be 100 MB of JSON.
+const MOST_ROWS: u64 = 7200;
 
 /// A certification.
 #[derive(Debug, Serialize)]
@@ -145,7 +155,7 @@ impl Trial {
             totals,
             lag_us: (us(&series.lag, 0.99), series.lag.max() as f64 / 1e3),
             judged: judged.iter().map(|&name| name.to_owned()).collect(),
-            rows: series.rows,
+            rows: if length.duration_s > MOST_ROWS { Vec::new() } else { series.rows },
         }
     }
 
@@ -157,10 +167,6 @@ impl Trial {
 
     /// The shares over each limit, slice by slice, and the worst of each.
     pub fn shares(&self, kind: &str) -> Vec<Vec<String>> {
-        let share = |counts: &Counts, at: usize| match counts.count {
-            0 => 0.0,
-            count => counts.over_ms[at] as f64 / count as f64 * 100.0,
-        };
         let empty = Counts::default();
         let of = |slice: &Slice| slice.kinds.get(kind).cloned().unwrap_or_else(|| empty.clone());
         let row = |name: String, shares: [f64; LIMITS], count: String, max_us: f64| {
@@ -173,7 +179,7 @@ impl Trial {
         let (mut worst, mut longest) = ([0_f64; LIMITS], 0_f64);
         for slice in &self.slices {
             let counts = of(slice);
-            let shares = std::array::from_fn(|at| share(&counts, at));
+            let shares = std::array::from_fn(|at| counts.share_pct(at));
             worst = std::array::from_fn(|at| worst[at].max(shares[at]));
             longest = longest.max(counts.max_us);
             rows.push(row((slice.slice + 1).to_string(), shares, number(counts.count as f64), counts.max_us));
