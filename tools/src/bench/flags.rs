@@ -54,7 +54,7 @@ pub struct Bench {
     /// A core workload of YCSB: its shares and its distribution.
     #[arg(long, value_enum, ignore_case = true)]
     pub ycsb: Option<Ycsb>,
-    /// Which keys: uniform, zipf[:EXPONENT], latest[:EXPONENT], hot:KEYS_PCT:REQUESTS_PCT [default: uniform].
+    /// Which keys: uniform, zipf or zipf:EXPONENT, latest or latest:EXPONENT, hot:KEYS_PCT:REQUESTS_PCT [default: uniform].
     #[arg(long)]
     pub keys: Option<String>,
     /// Bytes of a value: one size, a range 100..2000, or a histogram 100:50,1KiB:30,4KiB:20.

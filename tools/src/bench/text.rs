@@ -5,6 +5,9 @@ use crate::page::{number, time};
 use crate::table::table;
 use std::fmt::Write;
 
+/// Requests that are sent later than this make latencies that are not the target's alone, in microseconds.
+const LATE_US: f64 = 1000.0;
+
 /// The columns of the table of operations.
 pub const COLUMNS: [&str; 12] = [
     "operation",
@@ -131,10 +134,14 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     }
     facts.push(("processor", cpu));
     if let Some(lag) = &report.lag {
-        facts.push((
-            "schedule lag",
-            format!("p50 {}, p99 {}, max {}", time(lag.p50_us), time(lag.p99_us), time(lag.max_us)),
-        ));
+        let mut told =
+            format!("p50 {}, p99 {}, max {}", time(lag.p50_us), time(lag.p99_us), time(lag.max_us));
+        if lag.p99_us > LATE_US {
+            told.push_str(
+                ", part of the latencies: all connections had --depth in flight, or this machine was too busy to send in time",
+            );
+        }
+        facts.push(("schedule lag", told));
     }
     facts.push((
         "checked",

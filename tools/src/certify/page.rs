@@ -4,7 +4,7 @@ use super::criteria::CRITERIA;
 use super::report::{FIGURE_COLUMNS, Report, SHARE_COLUMNS, Trial};
 use crate::load::series::Figures;
 use crate::page::chart::{Chart, Keep, Line, Scale};
-use crate::page::{Page, Tone, time};
+use crate::page::{Page, Tone};
 
 /// The page.
 pub fn render(report: &Report) -> String {
@@ -28,8 +28,7 @@ pub fn render(report: &Report) -> String {
             page.table(&SHARE_COLUMNS, &trial.shares(kind));
         }
         page.table(&FIGURE_COLUMNS, &trial.figures());
-        let (p99, max) = trial.lag_us;
-        page.text(Tone::Plain, &format!("schedule lag p99 {}, max {}", time(p99), time(max)));
+        page.text(Tone::Plain, &trial.lag());
         for kind in trial.totals.keys() {
             page.chart(&latency(trial, kind));
         }

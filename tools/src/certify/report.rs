@@ -73,6 +73,8 @@ pub struct Trial {
     pub rows: Vec<Row>,
 }
 
+/// Requests that are sent later than this spoil a verdict that begins at a millisecond, in microseconds.
+const LATE_US: f64 = 200.0;
 /// The seconds of longer trials are not kept, in seconds: a day of them would be 100 MB of JSON.
 const MOST_ROWS: u64 = 7200;
 
@@ -157,6 +159,19 @@ impl Trial {
             judged: judged.iter().map(|&name| name.to_owned()).collect(),
             rows: if length.duration_s > MOST_ROWS { Vec::new() } else { series.rows },
         }
+    }
+
+    /// How late requests were sent, and what that means for the verdict.
+    pub fn lag(&self) -> String {
+        let (p99, max) = self.lag_us;
+        let mut text = format!("schedule lag p99 {}, max {}", time(p99), time(max));
+        if p99 > LATE_US {
+            text.push_str(
+                ": it counts as latency. Either all of --depth was in flight, or this machine was busy; before you blame the \
+                 device, repeat it on an idle machine, or with more --threads",
+            );
+        }
+        text
     }
 
     /// Multiple and verdict.
@@ -290,7 +305,7 @@ impl Report {
                 let _ = write!(out, "{}", table(&SHARE_COLUMNS, &trial.shares(kind)));
             }
             let _ = write!(out, "{}", table(&FIGURE_COLUMNS, &trial.figures()));
-            let _ = writeln!(out, "schedule lag p99 {}, max {}", time(trial.lag_us.0), time(trial.lag_us.1));
+            let _ = writeln!(out, "{}", trial.lag());
         }
         let _ = writeln!(out, "\n{}", self.headline());
         out
