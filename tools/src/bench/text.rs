@@ -5,7 +5,7 @@ use crate::page::{number, time};
 use crate::table::table;
 use std::fmt::Write;
 
-/// Requests that are sent later than this make latencies that are not the target's alone, in microseconds.
+/// Own lateness above this makes latencies that are not the target's alone, in microseconds.
 const LATE_US: f64 = 1000.0;
 
 /// The columns of the table of operations.
@@ -136,10 +136,11 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(lag) = &report.lag {
         let mut told =
             format!("p50 {}, p99 {}, max {}", time(lag.p50_us), time(lag.p99_us), time(lag.max_us));
-        if lag.p99_us > LATE_US {
-            told.push_str(
-                ", part of the latencies: all connections had --depth in flight, or this machine was too busy to send in time",
-            );
+        if lag.own_p99_us > LATE_US {
+            let (p99, max) = (time(lag.own_p99_us), time(lag.own_max_us));
+            told.push_str(&format!(
+                "; of it p99 {p99}, max {max} are this program's own: the machine was too busy to send in time"
+            ));
         }
         facts.push(("schedule lag", told));
     }

@@ -8,6 +8,7 @@ use crate::load::recorder::LIMITS;
 use crate::load::series::{ALL, Figures, Row, Series, us};
 use crate::page::{number, time};
 use crate::table::table;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -67,13 +68,15 @@ pub struct Trial {
     pub totals: BTreeMap<String, Figures>,
     /// How much later than intended requests were sent, at the 99th percentile and at most, in microseconds.
     pub lag_us: (f64, f64),
+    /// The part of it for which there was room in flight: this program's own lateness.
+    pub own_lag_us: (f64, f64),
     /// What the criteria hold for.
     pub judged: Vec<String>,
     /// Second by second; none of a trial longer than two hours.
     pub rows: Vec<Row>,
 }
 
-/// Requests that are sent later than this spoil a verdict that begins at a millisecond, in microseconds.
+/// Own lateness above this spoils a verdict that begins at a millisecond, in microseconds.
 const LATE_US: f64 = 200.0;
 /// The seconds of longer trials are not kept, in seconds: a day of them would be 100 MB of JSON.
 const MOST_ROWS: u64 = 7200;
@@ -146,6 +149,7 @@ impl Trial {
         let slices = slices(&series.rows, length);
         let mut why = verdict(&slices, judged);
         why.extend(failed);
+        let lag = |lag: &Histogram<u64>| (us(lag, 0.99), lag.max() as f64 / 1e3);
         let totals = series.kinds().map(|(name, kind)| (name.to_owned(), Figures::of(kind))).collect();
         Trial {
             multiple,
@@ -155,7 +159,8 @@ impl Trial {
             why,
             slices,
             totals,
-            lag_us: (us(&series.lag, 0.99), series.lag.max() as f64 / 1e3),
+            lag_us: lag(&series.lag),
+            own_lag_us: lag(&series.own_lag),
             judged: judged.iter().map(|&name| name.to_owned()).collect(),
             rows: if length.duration_s > MOST_ROWS { Vec::new() } else { series.rows },
         }
@@ -163,13 +168,15 @@ impl Trial {
 
     /// How late requests were sent, and what that means for the verdict.
     pub fn lag(&self) -> String {
-        let (p99, max) = self.lag_us;
+        let ((p99, max), (own_p99, own_max)) = (self.lag_us, self.own_lag_us);
         let mut text = format!("schedule lag p99 {}, max {}", time(p99), time(max));
-        if p99 > LATE_US {
-            text.push_str(
-                ": it counts as latency. Either all of --depth was in flight, or this machine was busy; before you blame the \
-                 device, repeat it on an idle machine, or with more --threads",
-            );
+        if own_p99 > LATE_US {
+            text.push_str(&format!(
+                "; of it p99 {}, max {} are this program's own: the machine was too busy to send in time. It counts as \
+                 latency: before you blame the device, repeat it on an idle machine",
+                time(own_p99),
+                time(own_max)
+            ));
         }
         text
     }

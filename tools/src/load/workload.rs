@@ -451,3 +451,26 @@ impl Work for Loading<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_visible_when_it_and_all_before_it_are_acknowledged() {
+        let inserts = Inserts::new(100, 2);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        assert_eq!(inserts.visible(), 100);
+        assert_eq!(
+            [inserts.begin(0, &mut first), inserts.begin(1, &mut second), inserts.begin(0, &mut first)],
+            [100, 101, 102]
+        );
+        assert_eq!((inserts.visible(), inserts.begun()), (100, 103));
+        inserts.end(1, &mut second, 101);
+        assert_eq!(inserts.visible(), 100);
+        inserts.end(0, &mut first, 100);
+        assert_eq!(inserts.visible(), 102);
+        inserts.end(0, &mut first, 102);
+        assert_eq!(inserts.visible(), 103);
+    }
+}
