@@ -71,7 +71,12 @@ fn a_file_is_made_loaded_with_exactly_what_was_asked_judged_and_removed() {
     assert_eq!(code == Some(0), json["certified"] == 1, "{out}");
     assert!(!file.exists(), "what it made is gone");
     let page = std::fs::read_to_string(&html).unwrap();
-    assert!(page.contains("<svg") && page.contains("Latency of reads") && !page.contains("http"));
+    assert!(
+        page.contains("<svg")
+            && page.contains("Latency of reads")
+            && page.contains("Share of reads")
+            && !page.contains("http")
+    );
     for cell in out.lines().find(|line| line.starts_with("max ")).unwrap().split_whitespace().skip(1).take(7)
     {
         assert!(page.contains(&format!("<td>{cell}</td>")), "{cell} is in the page too");

@@ -54,7 +54,7 @@ pub struct Bench {
     /// A core workload of YCSB: its shares and its distribution.
     #[arg(long, value_enum, ignore_case = true)]
     pub ycsb: Option<Ycsb>,
-    /// Which keys: uniform, zipf[:EXPONENT], latest[:EXPONENT], hot:KEYS_PCT:REQUESTS_PCT [default: uniform].
+    /// Which keys: uniform, zipf or zipf:EXPONENT, latest or latest:EXPONENT, hot:KEYS_PCT:REQUESTS_PCT [default: uniform].
     #[arg(long)]
     pub keys: Option<String>,
     /// Bytes of a value: one size, a range 100..2000, or a histogram 100:50,1KiB:30,4KiB:20.
@@ -94,9 +94,9 @@ pub struct Bench {
     /// Connections to the server, shared out to the threads [default: 16, or one a thread].
     #[arg(long)]
     pub connections: Option<usize>,
-    /// Requests in flight on each connection; with --engine of each thread.
-    #[arg(long, default_value_t = 1)]
-    pub depth: usize,
+    /// Requests in flight on each connection; with --engine of each thread [default: 1, and 16 while loading].
+    #[arg(long)]
+    pub depth: Option<usize>,
     /// Open loop: so many requests a second, all threads together; 20k is 20000.
     #[arg(long)]
     pub rate: Option<String>,
@@ -124,7 +124,7 @@ pub struct Bench {
     #[arg(long, value_name = "PID", conflicts_with = "engine")]
     pub server_pid: Option<u32>,
     /// A name for this run, for the outputs.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub title: String,
     /// Write all figures and histograms as JSON.
     #[arg(long, value_name = "FILE")]
@@ -183,6 +183,7 @@ pub struct Plan {
     pub threads: usize,
     /// 0 with an engine.
     pub connections: usize,
+    pub depth: usize,
     pub rate: Option<Rate>,
     pub arrivals: Arrivals,
     pub engine_size: u64,
@@ -285,7 +286,8 @@ impl Bench {
             }
             (_, Some(connections)) => connections,
         };
-        if !(1..=65_536).contains(&self.depth) || connections > 100_000 {
+        let depth = self.depth.unwrap_or(1);
+        if !(1..=65_536).contains(&depth) || connections > 100_000 {
             return refuse("--depth is from 1 to 65536, --connections at most 100000");
         }
         let duration = match (&self.duration, self.operations) {
@@ -336,6 +338,7 @@ impl Bench {
             drain: flag("drain", flag::span(&self.drain))?,
             threads,
             connections,
+            depth,
             rate: self.rate.as_deref().map(|text| flag("rate", rate(text))).transpose()?,
             arrivals: self.arrivals.unwrap_or_default(),
             engine_size: flag("engine-size", flag::size(&self.engine_size))?,
@@ -374,7 +377,7 @@ impl Bench {
             ("check", check),
             ("seed", self.seed.to_string()),
             ("threads", plan.threads.to_string()),
-            ("depth", self.depth.to_string()),
+            ("depth", plan.depth.to_string()),
             ("warm-up", span(plan.warm_up)),
         ];
         if let Some(duration) = plan.duration {

@@ -77,12 +77,12 @@ fn empty(title: &str, y_label: &str, y: Scale) -> Chart {
 fn throughput(report: &Report) -> Chart {
     let mut chart = empty("Requests a second", "requests", Scale::Linear);
     let several = report.operations.len() > 2;
-    for name in report.operations.keys().filter(|name| several || *name != ALL) {
+    for (name, _) in report.in_order().filter(|(name, _)| several || *name != ALL) {
         let points = report
             .rows
             .iter()
             .map(|row| (row.second as f64, row.kinds.get(name).map_or(0.0, |figures| figures.count as f64)));
-        chart.lines.push(Line { name: name.clone(), points: points.collect(), keep: Keep::Mean });
+        chart.lines.push(Line { name: name.to_owned(), points: points.collect(), keep: Keep::Mean });
     }
     if let Some(rate) = report.options.get("rate").and_then(|rate| rate.parse().ok()) {
         chart.marks.push((rate, "asked for".into()));
@@ -118,9 +118,12 @@ fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
 fn distribution(histograms: &Histograms) -> Chart {
     let nines = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %", "99.99999 %"];
     let ticks = nines.iter().enumerate().map(|(power, name)| (10_f64.powi(power as i32), (*name).to_owned()));
+    // In the order of the other charts, so that colours agree.
+    let mut histograms: Vec<_> = histograms.iter().collect();
+    histograms.sort_by_key(|(name, _)| (name == ALL, name.clone()));
     let lines: Vec<Line> = histograms
         .iter()
-        .filter(|(name, _)| histograms.len() > 2 || name != ALL)
+        .filter(|(name, _)| histograms.len() > 2 || *name != ALL)
         .map(|(name, histogram)| Line { name: name.clone(), points: percentiles(histogram), keep: Keep::Max })
         .collect();
     let last = lines.iter().flat_map(|line| &line.points).map(|(x, _)| *x).fold(1.0, f64::max);

@@ -260,7 +260,7 @@ fn load(
     clock: &Arc<MonoClock>,
 ) -> Result<Loaded, LoadError> {
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
-    let depth = bench.depth.max(target.load_depth());
+    let depth = bench.depth.unwrap_or_else(|| target.load_depth());
     let bar = crate::load::bar::records(records, bench.quiet);
     // No load takes this long: it ends when all records are there.
     let span = Span { warm_up_ns: 0, run_ns: u64::MAX / 4, drain_ns: 0 };
@@ -277,7 +277,8 @@ fn load(
     if let Some(error) = given.error {
         return Err(error);
     }
-    let refused = given.work.iter().flat_map(|work| work.tally.messages.keys()).next();
+    let refused =
+        given.work.iter().find(|work| work.refused() > 0).and_then(|work| work.tally.messages.keys().next());
     if let Some(refused) = refused {
         let done = done.load(Ordering::Relaxed);
         return Err(LoadError(format!("loading ended after {done} of {records} records: {refused}")));
@@ -303,12 +304,12 @@ fn drive(
         drain_ns: ns(plan.drain),
     };
     let make = |worker| {
-        let slots = capacity(plan, worker, bench.depth);
+        let slots = capacity(plan, worker, plan.depth);
         let schedule =
             plan.rate.map(|rate| Schedule::new(rate, plan.arrivals, worker, plan.threads, bench.seed));
         Ok(Station {
             work: Workload::new(shared, worker, plan.threads, records, slots),
-            lane: target.lane(lane_size(plan, worker, bench.depth))?,
+            lane: target.lane(lane_size(plan, worker, plan.depth))?,
             schedule,
         })
     };

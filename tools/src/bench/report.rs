@@ -1,6 +1,6 @@
 //! What comes of a run: everything that the outputs tell, and that `--compare` reads back.
 
-use crate::load::recorder::{KindSlice, histogram};
+use crate::load::recorder::KindSlice;
 use crate::load::series::{Figures, Row, Series, us};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -87,6 +87,9 @@ pub struct Lag {
     pub p50_us: f64,
     pub p99_us: f64,
     pub max_us: f64,
+    /// The part of it for which there was room in flight: this program's own lateness.
+    pub own_p99_us: f64,
+    pub own_max_us: f64,
     /// Due, and not sent before the run was over.
     pub unsent: u64,
 }
@@ -141,9 +144,16 @@ pub fn operations(series: &Series, seconds: f64) -> (BTreeMap<String, Operation>
 
 /// The lag of a series; only an open loop has one.
 pub fn lag(series: &Series) -> Lag {
-    let empty = histogram();
-    let lag = if series.lag.is_empty() { &empty } else { &series.lag };
-    Lag { p50_us: us(lag, 0.5), p99_us: us(lag, 0.99), max_us: lag.max() as f64 / 1e3, unsent: series.unsent }
+    let (lag, own) = (&series.lag, &series.own_lag);
+    let max = |lag: &Histogram<u64>| lag.max() as f64 / 1e3;
+    Lag {
+        p50_us: us(lag, 0.5),
+        p99_us: us(lag, 0.99),
+        max_us: max(lag),
+        own_p99_us: us(own, 0.99),
+        own_max_us: max(own),
+        unsent: series.unsent,
+    }
 }
 
 impl Cpu {
@@ -184,7 +194,7 @@ pub mod tests {
                 recorder.record(second, 0, (100_000 + i * 100) * slower, Ended::Well);
             }
             recorder.record(second, 1, 5_000_000 * slower, Ended::Well);
-            recorder.lag(second, 2000);
+            recorder.lag(second, 2000, true);
         }
         let mut series = Series::new(&["read", "update"], 1);
         recorder.close_before(10, |slice| series.take(slice, &mut |_, _| {}));

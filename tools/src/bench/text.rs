@@ -5,6 +5,9 @@ use crate::page::{number, time};
 use crate::table::table;
 use std::fmt::Write;
 
+/// Own lateness above this makes latencies that are not the target's alone, in microseconds.
+const LATE_US: f64 = 1000.0;
+
 /// The columns of the table of operations.
 pub const COLUMNS: [&str; 12] = [
     "operation",
@@ -94,7 +97,7 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("mix", option("mix").to_owned()),
     ];
     let connections =
-        report.options.get("connections").map_or(String::new(), |c| format!("{c} connections, "));
+        report.options.get("connections").map_or(String::new(), |c| format!("connections {c}, "));
     let how = match report.options.get("rate") {
         Some(rate) => {
             format!(
@@ -106,7 +109,7 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     };
     facts.push((
         "load",
-        format!("{how}; {} threads, {connections}depth {}", option("threads"), option("depth")),
+        format!("{how}; threads {}, {connections}depth {}", option("threads"), option("depth")),
     ));
     facts.push((
         "time",
@@ -131,10 +134,15 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     }
     facts.push(("processor", cpu));
     if let Some(lag) = &report.lag {
-        facts.push((
-            "schedule lag",
-            format!("p50 {}, p99 {}, max {}", time(lag.p50_us), time(lag.p99_us), time(lag.max_us)),
-        ));
+        let mut told =
+            format!("p50 {}, p99 {}, max {}", time(lag.p50_us), time(lag.p99_us), time(lag.max_us));
+        if lag.own_p99_us > LATE_US {
+            let (p99, max) = (time(lag.own_p99_us), time(lag.own_max_us));
+            told.push_str(&format!(
+                "; of it p99 {p99}, max {max} are this program's own: the machine was too busy to send in time"
+            ));
+        }
+        facts.push(("schedule lag", told));
     }
     facts.push((
         "checked",

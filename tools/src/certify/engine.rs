@@ -137,7 +137,8 @@ impl EngineTarget {
         if let Some(error) = given.error {
             return Err(error);
         }
-        if let Some(refused) = given.work.iter().flat_map(|work| work.tally.messages.keys()).next() {
+        let refused = given.work.iter().find(|work| work.refused() > 0);
+        if let Some(refused) = refused.and_then(|work| work.tally.messages.keys().next()) {
             return Err(LoadError(format!("filling the engine: {refused}")));
         }
         self.target.settle()

@@ -80,7 +80,7 @@ pub struct Certify {
     #[arg(long, default_value_t = 40)]
     pub fill: u64,
 
-    /// Threads that read records [default: one a core]; with --mode engine as many write.
+    /// Threads that read records; with --mode engine as many write [default: one a core].
     #[arg(long)]
     pub threads: Option<usize>,
     /// Reads of records in flight, of each thread.

@@ -1,9 +1,10 @@
 //! A certification as a page for the browser.
 
+use super::criteria::CRITERIA;
 use super::report::{FIGURE_COLUMNS, Report, SHARE_COLUMNS, Trial};
 use crate::load::series::Figures;
 use crate::page::chart::{Chart, Keep, Line, Scale};
-use crate::page::{Page, Tone, time};
+use crate::page::{Page, Tone};
 
 /// The page.
 pub fn render(report: &Report) -> String {
@@ -23,11 +24,11 @@ pub fn render(report: &Report) -> String {
         trial.why.iter().for_each(|why| page.text(Tone::Bad, why));
         for kind in &trial.judged {
             page.text(Tone::Plain, &format!("{kind}s, % that took longer than so many ms"));
+            page.chart(&shares(trial, kind));
             page.table(&SHARE_COLUMNS, &trial.shares(kind));
         }
         page.table(&FIGURE_COLUMNS, &trial.figures());
-        let (p99, max) = trial.lag_us;
-        page.text(Tone::Plain, &format!("schedule lag p99 {}, max {}", time(p99), time(max)));
+        page.text(Tone::Plain, &trial.lag());
         for kind in trial.totals.keys() {
             page.chart(&latency(trial, kind));
         }
@@ -48,6 +49,22 @@ fn empty(title: String, y_label: &str, y: Scale) -> Chart {
         lines: Vec::new(),
         marks: Vec::new(),
     }
+}
+
+/// How many took too long, slice by slice, and how many may.
+fn shares(trial: &Trial, kind: &str) -> Chart {
+    let mut chart = empty(format!("Share of {kind}s over the limits"), "percent", Scale::Linear);
+    chart.x_label = "slices".into();
+    for criterion in &CRITERIA {
+        let points = trial.slices.iter().filter_map(|slice| {
+            Some((slice.slice as f64 + 1.0, slice.kinds.get(kind)?.share_pct(criterion.exponent)))
+        });
+        let name = format!("over {} ms", 1 << criterion.exponent);
+        chart.lines.push(Line { name, points: points.collect(), keep: Keep::Max });
+        let most = criterion.permille as f64 / 10.0;
+        chart.marks.push((most, format!("{most} % over {} ms", 1 << criterion.exponent)));
+    }
+    chart
 }
 
 fn latency(trial: &Trial, kind: &str) -> Chart {

@@ -8,6 +8,7 @@ use crate::load::recorder::LIMITS;
 use crate::load::series::{ALL, Figures, Row, Series, us};
 use crate::page::{number, time};
 use crate::table::table;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -28,6 +29,13 @@ pub struct Counts {
     pub over_ms: [u64; LIMITS],
     /// The longest, in microseconds.
     pub max_us: f64,
+}
+
+impl Counts {
+    /// How many took longer than 2^`exponent` milliseconds, in percent.
+    pub fn share_pct(&self, exponent: usize) -> f64 {
+        if self.count == 0 { 0.0 } else { self.over_ms[exponent] as f64 / self.count as f64 * 100.0 }
+    }
 }
 
 /// A slice of time, by intended starts.
@@ -60,11 +68,18 @@ pub struct Trial {
     pub totals: BTreeMap<String, Figures>,
     /// How much later than intended requests were sent, at the 99th percentile and at most, in microseconds.
     pub lag_us: (f64, f64),
+    /// The part of it for which there was room in flight: this program's own lateness.
+    pub own_lag_us: (f64, f64),
     /// What the criteria hold for.
     pub judged: Vec<String>,
-    /// Second by second.
+    /// Second by second; none of a trial longer than two hours.
     pub rows: Vec<Row>,
 }
+
+/// Own lateness above this spoils a verdict that begins at a millisecond, in microseconds.
+const LATE_US: f64 = 200.0;
+/// The seconds of longer trials are not kept, in seconds: a day of them would be 100 MB of JSON.
+const MOST_ROWS: u64 = 7200;
 
 /// A certification.
 #[derive(Debug, Serialize)]
@@ -134,6 +149,7 @@ impl Trial {
         let slices = slices(&series.rows, length);
         let mut why = verdict(&slices, judged);
         why.extend(failed);
+        let lag = |lag: &Histogram<u64>| (us(lag, 0.99), lag.max() as f64 / 1e3);
         let totals = series.kinds().map(|(name, kind)| (name.to_owned(), Figures::of(kind))).collect();
         Trial {
             multiple,
@@ -143,10 +159,26 @@ impl Trial {
             why,
             slices,
             totals,
-            lag_us: (us(&series.lag, 0.99), series.lag.max() as f64 / 1e3),
+            lag_us: lag(&series.lag),
+            own_lag_us: lag(&series.own_lag),
             judged: judged.iter().map(|&name| name.to_owned()).collect(),
-            rows: series.rows,
+            rows: if length.duration_s > MOST_ROWS { Vec::new() } else { series.rows },
         }
+    }
+
+    /// How late requests were sent, and what that means for the verdict.
+    pub fn lag(&self) -> String {
+        let ((p99, max), (own_p99, own_max)) = (self.lag_us, self.own_lag_us);
+        let mut text = format!("schedule lag p99 {}, max {}", time(p99), time(max));
+        if own_p99 > LATE_US {
+            text.push_str(&format!(
+                "; of it p99 {}, max {} are this program's own: the machine was too busy to send in time. It counts as \
+                 latency: before you blame the device, repeat it on an idle machine",
+                time(own_p99),
+                time(own_max)
+            ));
+        }
+        text
     }
 
     /// Multiple and verdict.
@@ -157,10 +189,6 @@ impl Trial {
 
     /// The shares over each limit, slice by slice, and the worst of each.
     pub fn shares(&self, kind: &str) -> Vec<Vec<String>> {
-        let share = |counts: &Counts, at: usize| match counts.count {
-            0 => 0.0,
-            count => counts.over_ms[at] as f64 / count as f64 * 100.0,
-        };
         let empty = Counts::default();
         let of = |slice: &Slice| slice.kinds.get(kind).cloned().unwrap_or_else(|| empty.clone());
         let row = |name: String, shares: [f64; LIMITS], count: String, max_us: f64| {
@@ -173,7 +201,7 @@ impl Trial {
         let (mut worst, mut longest) = ([0_f64; LIMITS], 0_f64);
         for slice in &self.slices {
             let counts = of(slice);
-            let shares = std::array::from_fn(|at| share(&counts, at));
+            let shares = std::array::from_fn(|at| counts.share_pct(at));
             worst = std::array::from_fn(|at| worst[at].max(shares[at]));
             longest = longest.max(counts.max_us);
             rows.push(row((slice.slice + 1).to_string(), shares, number(counts.count as f64), counts.max_us));
@@ -284,7 +312,7 @@ impl Report {
                 let _ = write!(out, "{}", table(&SHARE_COLUMNS, &trial.shares(kind)));
             }
             let _ = write!(out, "{}", table(&FIGURE_COLUMNS, &trial.figures()));
-            let _ = writeln!(out, "schedule lag p99 {}, max {}", time(trial.lag_us.0), time(trial.lag_us.1));
+            let _ = writeln!(out, "{}", trial.lag());
         }
         let _ = writeln!(out, "\n{}", self.headline());
         out

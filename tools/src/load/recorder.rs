@@ -37,6 +37,8 @@ pub struct Slice {
     pub kinds: Vec<Option<Box<KindSlice>>>,
     /// How much later than intended requests were sent, in nanoseconds; `None`: nothing was sent.
     pub lag: Option<Box<Histogram<u64>>>,
+    /// The part of it for which a slot was free: that is the load's own lateness, not the target's.
+    pub own_lag: Option<Box<Histogram<u64>>>,
     /// Requests that were due and could not be sent before the run was over, and how many were overdue by more than
     /// 2^n milliseconds then.
     pub unsent: u64,
@@ -96,7 +98,14 @@ impl KindSlice {
 impl Slice {
     /// Nothing yet.
     pub fn empty(second: u64, kinds: usize) -> Self {
-        Slice { second, kinds: vec![None; kinds], lag: None, unsent: 0, unsent_over: [0; LIMITS] }
+        Slice {
+            second,
+            kinds: vec![None; kinds],
+            lag: None,
+            own_lag: None,
+            unsent: 0,
+            unsent_over: [0; LIMITS],
+        }
     }
 
     /// Takes another worker's same second in.
@@ -108,10 +117,12 @@ impl Slice {
                 (Some(_), None) => {}
             }
         }
-        match (self.lag.as_mut(), other.lag) {
-            (Some(own), Some(other)) => own.add(&*other).expect("histograms of one kind"),
-            (None, other) => self.lag = other,
-            (Some(_), None) => {}
+        for (own, other) in [(&mut self.lag, other.lag), (&mut self.own_lag, other.own_lag)] {
+            match (own.as_mut(), other) {
+                (Some(own), Some(other)) => own.add(&*other).expect("histograms of one kind"),
+                (None, other) => *own = other,
+                (Some(_), None) => {}
+            }
         }
         self.unsent += other.unsent;
         self.unsent_over.iter_mut().zip(other.unsent_over).for_each(|(own, other)| *own += other);
@@ -154,9 +165,12 @@ impl Recorder {
         }
     }
 
-    /// A request that was due in `second` was sent so much later.
-    pub fn lag(&mut self, second: u64, lag_ns: u64) {
-        note(self.slice(second).lag.get_or_insert_with(|| Box::new(histogram())), lag_ns);
+    /// A request that was due in `second` was sent so much later, although a slot was free or because none was.
+    pub fn lag(&mut self, second: u64, lag_ns: u64, was_free: bool) {
+        let slice = self.slice(second);
+        note(slice.lag.get_or_insert_with(|| Box::new(histogram())), lag_ns);
+        let own_ns = if was_free { lag_ns } else { 0 };
+        note(slice.own_lag.get_or_insert_with(|| Box::new(histogram())), own_ns);
     }
 
     /// A request that was due in `second` was not sent at all; it was overdue by so much when the run was over.
@@ -208,7 +222,7 @@ mod tests {
         let mut recorder = Recorder::new(2);
         recorder.record(3, 1, 5000, Ended::Missed);
         recorder.record(1, 0, 7000, Ended::Well);
-        recorder.lag(1, 10);
+        recorder.lag(1, 10, false);
         let mut seen = Vec::new();
         recorder.close_before(3, |slice| seen.push(slice));
         assert_eq!(seen.iter().map(|slice| slice.second).collect::<Vec<_>>(), [0, 1, 2]);

@@ -97,6 +97,8 @@ pub struct Series {
     pub all: KindSlice,
     /// How much later than intended requests were sent, in nanoseconds. Empty in a closed loop.
     pub lag: Histogram<u64>,
+    /// The part of it for which a slot was free.
+    pub own_lag: Histogram<u64>,
     /// Due, and never sent.
     pub unsent: u64,
 }
@@ -112,6 +114,7 @@ impl Series {
             totals: vec![KindSlice::empty(); names.len()],
             all: KindSlice::empty(),
             lag: histogram(),
+            own_lag: histogram(),
             unsent: 0,
         }
     }
@@ -153,8 +156,10 @@ impl Series {
         }
         row.kinds.insert(ALL.to_owned(), Figures::of(&all));
         self.all.add(&all);
-        if let Some(lag) = &slice.lag {
-            self.lag.add(&**lag).expect("histograms of one kind");
+        for (all, lag) in [(&mut self.lag, &slice.lag), (&mut self.own_lag, &slice.own_lag)] {
+            if let Some(lag) = lag {
+                all.add(&**lag).expect("histograms of one kind");
+            }
         }
         self.unsent += slice.unsent;
         see(&row, &slice);

@@ -86,6 +86,8 @@ impl<W: Work, L: Lane<W::Request>> Worker<'_, W, L> {
         let mut free: Vec<usize> = (0..slots.len()).rev().collect();
         let mut second_steps = Vec::new();
         let mut has_more = true;
+        // Whether a slot was free when it last had nothing to send.
+        let mut was_free = true;
         let second_of = |due_ns: u64| (due_ns >= record_ns).then(|| (due_ns - record_ns) / SECOND);
         loop {
             let mut now = self.clock.now_ns();
@@ -111,12 +113,13 @@ impl<W: Work, L: Lane<W::Request>> Worker<'_, W, L> {
                 if let Some(schedule) = &mut self.schedule {
                     schedule.advance();
                     if let Some(second) = second_of(due_ns) {
-                        recorder.lag(second, now - due_ns);
+                        recorder.lag(second, now - due_ns, was_free);
                     }
                 }
                 self.lane.submit(slot, request)?;
                 now = self.clock.now_ns();
             }
+            was_free = !free.is_empty();
             let is_idle = free.len() == slots.len();
             let is_over = now >= end_ns.saturating_add(drain_ns);
             if is_over || (is_idle && !has_more) {

@@ -29,6 +29,8 @@ struct Fake {
     service_ns: u64,
     stall: (u64, u64),
     answers_never: bool,
+    /// A wait ends so much later than it should.
+    oversleep_ns: u64,
     flying: VecDeque<(usize, u64)>,
     sent: Arc<AtomicU64>,
 }
@@ -50,7 +52,9 @@ impl Lane<usize> for Fake {
 
     fn poll(&mut self, until_ns: u64, answers: &mut dyn FnMut(Answer<'_>)) -> Result<(), LoadError> {
         let first = self.flying.iter().map(|(_, at)| *at).min().filter(|_| !self.answers_never);
-        let now = first.unwrap_or(u64::MAX).min(until_ns).max(self.clock.now_ns());
+        let awake = first.unwrap_or(u64::MAX).min(until_ns);
+        let now = self.clock.now_ns();
+        let now = if awake > now { awake + self.oversleep_ns } else { now };
         self.clock.0.store(now, Ordering::Relaxed);
         let never = self.answers_never;
         self.flying.retain(|&(slot, at)| {
@@ -125,6 +129,7 @@ fn run(rate: Option<f64>, work: Counting, change: impl FnOnce(&mut Fake), course
         service_ns: MS / 10,
         stall: (0, 0),
         answers_never: false,
+        oversleep_ns: 0,
         flying: VecDeque::new(),
         sent: sent.clone(),
     };
@@ -172,7 +177,25 @@ fn a_stall_shows_in_every_request_that_was_due_meanwhile() {
     assert_eq!(ran.slices[0].kinds[0].as_ref().unwrap().over, [0; 7]);
     // Of those only the four that had a slot were sent before it was over: the rest lagged.
     assert!(ran.slices[1].lag.as_ref().unwrap().max() >= 190 * MS);
+    assert_eq!(ran.slices[1].own_lag.as_ref().unwrap().max(), 0, "and that is the target's doing");
     assert_eq!(ran.slices[2].kinds[0].as_ref().unwrap().over, [0; 7], "it has caught up");
+}
+
+#[test]
+fn a_worker_that_wakes_too_late_sends_all_that_is_overdue_and_owns_up_to_it() {
+    // Every wait takes until 5 ms after it should have ended: 5 or 6 requests are overdue each time.
+    let ran = run(
+        Some(1000.0),
+        Counting::new(u64::MAX),
+        |lane| (lane.slots, lane.oversleep_ns) = (64, 5 * MS),
+        course(2),
+    );
+    assert_eq!((ran.sent, ran.count()), (2000, 2000), "nothing is skipped");
+    let own = ran.slices[1].own_lag.as_ref().unwrap();
+    assert_eq!(own.len(), 1000);
+    assert!(own.max() >= 4 * MS, "{}", own.max());
+    let latency = &ran.slices[1].kinds[0].as_ref().unwrap().latency;
+    assert!(latency.value_at_quantile(0.5) >= 2 * MS, "latency is from the intended start");
 }
 
 #[test]

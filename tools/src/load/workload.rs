@@ -340,7 +340,12 @@ impl Work for Workload<'_> {
     }
 }
 
-/// Writes every record once.
+/// Passes over the records that were refused, before they are given up.
+const PASSES: u32 = 3;
+/// So many refusals without anything that was taken, and the rest is not tried.
+const MOST_REFUSED: u64 = 1000;
+
+/// Writes every record once; what is refused, because a server is short of buffers for a moment, is tried again after the others.
 pub struct Loading<'a> {
     shared: &'a Shared,
     next: &'a AtomicU64,
@@ -348,6 +353,11 @@ pub struct Loading<'a> {
     count: u64,
     rng: SmallRng,
     slots: Vec<(u64, u32)>,
+    refused: Vec<u64>,
+    /// Those of the pass before.
+    again: Vec<u64>,
+    pass: u32,
+    refused_in_a_row: u64,
     /// What it was refused.
     pub tally: Tally,
 }
@@ -362,7 +372,41 @@ impl<'a> Loading<'a> {
         slots: usize,
     ) -> Loading<'a> {
         let rng = SmallRng::seed_from_u64(shared.seed.wrapping_add(1 + ((worker as u64) << 32)));
-        Loading { shared, next, done, count, rng, slots: vec![(0, 0); slots], tally: Tally::default() }
+        let slots = vec![(0, 0); slots];
+        let (refused, again) = (Vec::new(), Vec::new());
+        Loading {
+            shared,
+            next,
+            done,
+            count,
+            rng,
+            slots,
+            refused,
+            again,
+            pass: 1,
+            refused_in_a_row: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// How many records it has not written.
+    pub fn refused(&self) -> usize {
+        self.refused.len() + self.again.len()
+    }
+
+    fn next_key(&mut self) -> Option<u64> {
+        if self.refused_in_a_row >= MOST_REFUSED {
+            return None;
+        }
+        let key = self.next.fetch_add(1, Ordering::Relaxed);
+        if key < self.count {
+            return Some(key);
+        }
+        if self.again.is_empty() && self.pass < PASSES {
+            self.pass += 1;
+            std::mem::swap(&mut self.again, &mut self.refused);
+        }
+        self.again.pop()
     }
 }
 
@@ -370,14 +414,7 @@ impl Work for Loading<'_> {
     type Request = Request;
 
     fn draw(&mut self, slot: usize) -> Option<(usize, Request)> {
-        // A refusal is the end of loading: what follows would be refused too.
-        if !self.tally.messages.is_empty() {
-            return None;
-        }
-        let key = self.next.fetch_add(1, Ordering::Relaxed);
-        if key >= self.count {
-            return None;
-        }
+        let key = self.next_key()?;
         let shared = self.shared;
         let version = shared.history.as_ref().map_or(1, |history| history.begin(key, false));
         self.slots[slot] = (key, version);
@@ -396,8 +433,11 @@ impl Work for Loading<'_> {
         if let Outcome::Failed(message) = outcome {
             self.tally.say(message.to_owned());
             self.give_up(slot);
+            self.refused.push(key);
+            self.refused_in_a_row += 1;
             return Verdict::Ended(Ended::Failed);
         }
+        self.refused_in_a_row = 0;
         if let Some(history) = &self.shared.history {
             history.acknowledge(key, version, false);
         }
@@ -409,5 +449,28 @@ impl Work for Loading<'_> {
         if let Some(history) = &self.shared.history {
             history.lose_sight(self.slots[slot].0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_visible_when_it_and_all_before_it_are_acknowledged() {
+        let inserts = Inserts::new(100, 2);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        assert_eq!(inserts.visible(), 100);
+        assert_eq!(
+            [inserts.begin(0, &mut first), inserts.begin(1, &mut second), inserts.begin(0, &mut first)],
+            [100, 101, 102]
+        );
+        assert_eq!((inserts.visible(), inserts.begun()), (100, 103));
+        inserts.end(1, &mut second, 101);
+        assert_eq!(inserts.visible(), 100);
+        inserts.end(0, &mut first, 100);
+        assert_eq!(inserts.visible(), 102);
+        inserts.end(0, &mut first, 102);
+        assert_eq!(inserts.visible(), 103);
     }
 }

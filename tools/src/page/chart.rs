@@ -9,7 +9,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 76.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 36.0;
 const TOP: f64 = 58.0;
 const BOTTOM: f64 = 44.0;
 /// More points than this on a line are thinned.
@@ -205,7 +205,7 @@ impl Chart {
         }
         let _ = writeln!(
             out,
-            "<text class=\"soft\" x=\"{LEFT}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
+            "<text class=\"soft\" x=\"4\" y=\"{:.1}\">{}</text>\
              <text class=\"soft\" x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\">{}</text></svg>",
             TOP - 8.0,
             escape(&self.y_label),
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn points_lie_where_the_axes_say() {
         let svg = chart(Scale::Linear, vec![(0.0, 0.0), (5.0, 50.0), (10.0, 100.0)]).svg().unwrap();
-        assert_eq!(drawn(&svg), [(LEFT, 276.0), ((LEFT + 944.0) / 2.0, 167.0), (944.0, TOP)]);
+        assert_eq!(drawn(&svg), [(LEFT, 276.0), ((LEFT + 924.0) / 2.0, 167.0), (924.0, TOP)]);
         assert!(svg.contains(">100<") && svg.contains(">20<"), "{svg}");
         let svg = chart(Scale::Log, vec![(0.0, 1.0), (1.0, 10.0), (2.0, 100.0), (3.0, 0.0)]).svg().unwrap();
         let heights: Vec<f64> = drawn(&svg).iter().map(|(_, y)| *y).collect();
