@@ -21,6 +21,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("engine/src/index/arena.rs", "words shared without a lock; huge pages"),
     ("benches/src/bin/device.rs", "asks the kernel how much processor time was used"),
     ("benches/src/bin/embedded.rs", "asks the kernel how much processor time was used"),
+    ("benches/peers/src/engines/lmdb.rs", "to open a memory map is unsafe in its API"),
     ("tests/tests/bad_devices.rs", "asks the kernel whether it is root"),
 ];
 
