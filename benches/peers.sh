@@ -19,4 +19,5 @@ if [ -n "${ROCKSDB_LIB_DIR:-}" ]; then
     nm -D "$ROCKSDB_LIB_DIR/librocksdb.so" | grep -q "$missing" || link=(-- -C "link-arg=-Wl,--defsym=$missing=main")
 fi
 cargo rustc --release --quiet -p aerolith-peers --bin peers --features "${PEERS_FEATURES-rocksdb}" "${link[@]}"
+# Tables of several runs together, from copies of that file: target/release/peers tables FILE...
 exec target/release/peers run --dir "$parent" --json "$parent/peers.json" "$@"

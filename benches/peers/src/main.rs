@@ -34,6 +34,12 @@ struct Options {
 enum Verb {
     /// Runs all phases on all engines, and prints the tables.
     Run(Box<Plan>),
+    /// Prints the tables of runs that were written with --json, as if they were one run of all their rounds.
+    Tables {
+        /// What the runs have written.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Does one phase on one engine: what `run` starts.
     #[command(hide = true)]
     Phase(Box<Task>),
@@ -72,6 +78,7 @@ struct Plan {
 fn main() -> ExitCode {
     let result = match Options::parse().command {
         Verb::Run(plan) => run(&plan),
+        Verb::Tables { files } => tables(&files),
         Verb::Phase(task) => phase::run(&task).and_then(|row| {
             if let Some(row) = row {
                 println!("{}", serde_json::to_string(&row)?);
@@ -86,6 +93,23 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn tables(files: &[PathBuf]) -> Result<()> {
+    let mut rows: Vec<Row> = Vec::new();
+    for path in files {
+        let text = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let more: Vec<Row> =
+            serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        rows.extend(more);
+    }
+    print(&rows);
+    Ok(())
+}
+
+fn print(rows: &[Row]) {
+    let medians = report::medians(rows);
+    println!("{}\n\n{}", report::table(&medians), report::beside(&medians));
 }
 
 fn run(plan: &Plan) -> Result<()> {
@@ -258,8 +282,7 @@ impl Session<'_> {
     }
 
     fn print(&self) {
-        let medians = report::medians(&self.rows);
-        println!("{}\n\n{}", report::table(&medians), report::beside(&medians));
+        print(&self.rows);
         self.failures.iter().for_each(|failure| println!("\nfailed: {failure}"));
     }
 }

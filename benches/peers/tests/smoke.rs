@@ -44,6 +44,8 @@ fn every_phase_gives_a_row_for_every_engine() {
         let is_opening = row["phase"].as_str().unwrap().starts_with("reopen");
         assert_eq!(row["per_second"].is_null(), is_opening, "{name}");
     }
+    let again = Command::new(env!("CARGO_BIN_EXE_peers")).arg("tables").arg(&json).output().unwrap();
+    assert!(again.status.success() && again.stdout == output.stdout, "the same rows give another table");
     // Only the JSON file and no data is left.
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
