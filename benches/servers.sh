@@ -41,11 +41,11 @@ bench() { # NAME PID PORT TEST COUNT KEYS DEPTH
     echo "$line" | awk -F, -v name="$1" -v depth="$7" -v cpu="$cpu" -v rss="$(rss "$2")" \
         '{printf "| %s | %s | %s | %d | %.2f | %.2f | %.2f | %d |\n", $1, depth, name, $2, $5, $7, cpu, rss}'
 }
-read_records() { # TARGET ADDRESS PID CONNECTIONS DEPTH: random reads by `aerolith bench`, a thread for 8 connections
+read_records() { # TARGET ADDRESS PID CONNECTIONS DEPTH: random reads by `aerolith bench`
     echo "$1, $4 connections, depth $5"
     # A cache may have let records go: that is a miss and no fault. Wrong values end this script.
     target/release/aerolith bench "--$1" "$2" --server-pid "$3" --connections "$4" --depth "$5" \
-        --threads $((($4 + 7) / 8)) --mix read=100 --warm-up 1s --duration 4s --quiet | grep -E '^(processor|operation|read) '
+        --threads $(($4 < 2 ? 1 : 2)) --mix read=100 --warm-up 1s --duration 4s --quiet | grep -E '^(processor|operation|read) '
 }
 head_row() {
     printf '| test | P | server | requests/s | p50 ms | p99 ms | CPU us | RSS MiB |\n|---|---|---|---|---|---|---|---|\n'

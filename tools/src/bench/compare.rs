@@ -64,6 +64,12 @@ fn render(a: &Report, b: &Report) -> String {
             table(&["option", "A", "B"], &differ)
         );
     }
+    if a.lag.is_some() != b.lag.is_some() {
+        let _ = writeln!(
+            out,
+            "one is an open and one a closed loop: latency counts from the intended start in one, from sending in the other\n"
+        );
+    }
     let mut rows = Vec::new();
     let operations: BTreeSet<&String> = a.operations.keys().chain(b.operations.keys()).collect();
     for name in operations {
@@ -109,7 +115,10 @@ mod tests {
         assert!(row("read", "p50").contains("+100") || row("read", "p50").contains("+99.9"), "{text}");
         assert!(row("read", "requests/s").contains("+0.0 %"), "{text}");
         assert!(text.contains("rate") && text.contains("2002") && !text.contains("seed"), "{text}");
-        assert!(render(&a, &a).contains("both were asked for the same"));
+        let same = render(&a, &a);
+        assert!(same.contains("both were asked for the same") && !same.contains("closed loop"));
+        b.lag = None;
+        assert!(render(&a, &b).contains("one is an open and one a closed loop"));
         assert_eq!([change(0.0, 1.0), change(0.0, 0.0), change(4.0, 3.0)], ["-", "0.0 %", "-25.0 %"]);
     }
 
