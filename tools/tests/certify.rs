@@ -199,6 +199,8 @@ fn flags_that_cannot_work_are_told_with_what_would() {
         (&["--size", "1MiB"], "too few"),
         (&["--mode", "engine", "--fill", "95"], "1 to 80"),
         (&["--html", "/nowhere/x.html"], "/nowhere/x.html"),
+        (&["--mode", "engine", "--size", "32MiB", "--record-size", "64"], "leave no room for a value"),
+        (&["--mode", "engine", "--size", "32MiB", "--fill", "1"], "room for only"),
         (&["--compressible", "101"], "0 to 100"),
     ];
     for (args, told) in cases {
