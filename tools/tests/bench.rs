@@ -295,6 +295,8 @@ fn flags_that_cannot_work_are_told_with_what_would() {
         (&redis, &["--duration", "0s"], "above 0"),
         (&redis, &["--json", "/nowhere/x.json"], "/nowhere/x.json"),
         (&redis, &["--threads", "0"], "1 to 1024"),
+        (&redis, &["--connections", "90000", "--depth", "60000"], "in flight"),
+        (&redis, &["--records", "999999999999", "--check", "history"], "8 bytes of RAM a record"),
         (&["--redis", "nonsense"], &[], "HOST:PORT"),
         (&engine, &[], "no such file"),
         (&engine, &["--connections", "4"], "the engine has none"),

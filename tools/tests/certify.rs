@@ -185,6 +185,10 @@ fn flags_that_cannot_work_are_told_with_what_would() {
         (&["--duration", "10s", "--slice", "3s"], "every slice must be whole"),
         (&["--slice", "500ms"], "whole number of seconds"),
         (&["--multiple", "0"], "1 or more"),
+        (&["--search", "--multiple", "5", "--search-limit", "4"], "no less than it"),
+        (&["--multiple", "18446744073709551615"], "--search-limit"),
+        (&["--multiple", "100000"], "lower it"),
+        (&["--duration", "500years", "--slice", "500years"], "365 days"),
         (&["--large-block", "100000"], "power of two"),
         (&["--record-size", "0"], "1 byte to 8MiB"),
         (&["--record-size", "1MiB"], "does not fit a large block"),
@@ -195,6 +199,8 @@ fn flags_that_cannot_work_are_told_with_what_would() {
         (&["--size", "1MiB"], "too few"),
         (&["--mode", "engine", "--fill", "95"], "1 to 80"),
         (&["--html", "/nowhere/x.html"], "/nowhere/x.html"),
+        (&["--mode", "engine", "--size", "32MiB", "--record-size", "64"], "leave no room for a value"),
+        (&["--mode", "engine", "--size", "32MiB", "--fill", "1"], "room for only"),
         (&["--compressible", "101"], "0 to 100"),
     ];
     for (args, told) in cases {

@@ -192,6 +192,11 @@ pub struct Plan {
     pub durability: aerolith_engine::Durability,
 }
 
+/// Requests in flight of all threads together.
+const MOST_IN_FLIGHT: usize = 1 << 20;
+/// Records that a history can watch: 8 GB of RAM.
+pub const MOST_WATCHED: u64 = 1_000_000_000;
+
 /// What is wrong with a flag, and with which.
 fn flag<T>(name: &str, value: Result<T, String>) -> Result<T, LoadError> {
     value.map_err(|why| LoadError(format!("--{name}: {why}")))
@@ -290,6 +295,12 @@ impl Bench {
         if !(1..=65_536).contains(&depth) || connections > 100_000 {
             return refuse("--depth is from 1 to 65536, --connections at most 100000");
         }
+        let in_flight = connections.max(threads) * depth;
+        if in_flight > MOST_IN_FLIGHT {
+            return refuse(format!(
+                "{in_flight} requests would be in flight, at most {MOST_IN_FLIGHT} can be; lower --depth or --connections"
+            ));
+        }
         let duration = match (&self.duration, self.operations) {
             (Some(text), _) => Some(flag("duration", flag::span(text))?),
             (None, Some(_)) => None,
@@ -312,6 +323,11 @@ impl Bench {
         }
         if self.records.is_some_and(|records| records == 0 || records >= KEY_LIMIT) {
             return refuse(format!("--records: from 1 to {} are possible", KEY_LIMIT - 1));
+        }
+        if self.check == Check::History && self.records.is_some_and(|records| records > MOST_WATCHED) {
+            return refuse(format!(
+                "--check history takes 8 bytes of RAM a record, and watches at most {MOST_WATCHED}; use --check value"
+            ));
         }
         if (self.load || self.load_only) && self.records.is_none() {
             return refuse("--load needs --records: how many to write");

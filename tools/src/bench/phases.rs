@@ -5,7 +5,7 @@
 
 use super::USAGE;
 use super::files::Files;
-use super::flags::{Bench, Check, Place, Plan};
+use super::flags::{Bench, Check, MOST_WATCHED, Place, Plan};
 use super::live::Live;
 use super::report::{Checked, Cpu, FORMAT, Histograms, Loaded, Report, lag, operations};
 use crate::load::LoadError;
@@ -171,6 +171,11 @@ pub fn run(
             );
         }
     };
+    if bench.check == Check::History && records > MOST_WATCHED {
+        return usage(format!(
+            "--check history watches at most {MOST_WATCHED} records, the store holds {records}; use --check value"
+        ));
+    }
     let run = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u32);
     let may_expire = plan.ttl.is_some();
     let shared = Shared {

@@ -133,6 +133,9 @@ pub enum Condition {
     None,
 }
 
+/// The longest trial.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
 /// The flags, checked.
 #[derive(Debug)]
 pub struct Plan {
@@ -158,6 +161,12 @@ fn seconds(name: &str, text: &str) -> Result<u64, LoadError> {
     if span.is_zero() || span.subsec_nanos() != 0 {
         return Err(LoadError(format!("--{name}: '{text}' is not a whole number of seconds, one or more")));
     }
+    if span > LONGEST {
+        return Err(LoadError(format!(
+            "--{name}: '{text}' is more than {} days",
+            LONGEST.as_secs() / 86_400
+        )));
+    }
     Ok(span.as_secs())
 }
 
@@ -181,8 +190,12 @@ impl Certify {
         }
         let (trial_s, warm_up) =
             (seconds("trial", &self.trial)?, flag("warm-up", flag::span(&self.warm_up))?);
-        if self.multiple == 0 || self.search_limit < self.multiple {
+        if self.multiple == 0 || (self.search && self.search_limit < self.multiple) {
             return refuse("--multiple is 1 or more, and --search-limit no less than it".into());
+        }
+        model.check_at(self.multiple)?;
+        if self.search {
+            model.check_at(self.search_limit)?;
         }
         let threads =
             self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));

@@ -84,29 +84,36 @@ impl Certify {
     }
 
     fn certify(&self, plan: &Plan) -> Result<Report, medium::Failed> {
-        let clock = Arc::new(MonoClock::start());
         let medium = medium::open(self, plan)?;
         let mut report = Report::new(self, plan, &medium);
-        let is_search = self.search;
-        let (trials, certified) = match plan.mode {
+        let loaded = self.load(plan, &medium, &mut report);
+        // A file that was made here goes also when it came to no verdict: it may have filled the disk.
+        let finished = medium.finish(self.keep);
+        loaded?;
+        finished?;
+        Ok(report)
+    }
+
+    fn load(&self, plan: &Plan, medium: &medium::Medium, report: &mut Report) -> Result<(), medium::Failed> {
+        let clock = Arc::new(MonoClock::start());
+        (report.trials, report.certified) = match plan.mode {
             Mode::Device => {
-                condition::condition(self, plan, &medium)?;
-                let mut run = |multiple: u64, span| trial::run(self, plan, &medium, &clock, multiple, span);
-                judge(self, plan, is_search, &mut run)?
+                condition::condition(self, plan, medium)?;
+                judge(self, plan, &mut |multiple, length| {
+                    trial::run(self, plan, medium, &clock, multiple, length)
+                })?
             }
             Mode::Engine => {
-                let target = engine::open(self, plan, &medium, &clock)?;
+                let target = engine::open(self, plan, medium, &clock)?;
                 report.notes.push(target.told());
-                let mut run = |multiple: u64, span| target.run(self, plan, &clock, multiple, span);
-                let judged = judge(self, plan, is_search, &mut run);
+                let judged = judge(self, plan, &mut |multiple, length| {
+                    target.run(self, plan, &clock, multiple, length)
+                });
                 target.close()?;
                 judged?
             }
         };
-        medium.finish(self.keep)?;
-        report.trials = trials;
-        report.certified = certified;
-        Ok(report)
+        Ok(())
     }
 }
 
@@ -114,7 +121,6 @@ impl Certify {
 fn judge(
     certify: &Certify,
     plan: &Plan,
-    is_search: bool,
     run: &mut dyn FnMut(u64, trial::Length) -> Result<Trial, LoadError>,
 ) -> Result<(Vec<Trial>, Option<u64>), LoadError> {
     let whole = trial::Length { duration_s: plan.duration_s, slice_s: plan.slice_s };
@@ -128,7 +134,7 @@ fn judge(
         trials.push(trial);
         Ok::<bool, LoadError>(passed)
     };
-    let certified = if is_search {
+    let certified = if certify.search {
         let short = trial::Length { duration_s: plan.trial_s, slice_s: plan.trial_s };
         let found =
             search::highest(plan.multiple, plan.search_limit, |multiple| told(multiple, short, certify))?;

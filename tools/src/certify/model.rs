@@ -14,6 +14,9 @@ const GRAIN: u64 = 16;
 /// The smallest unit of direct I/O, in bytes.
 const SECTOR: u64 = 512;
 
+/// Requests of one sort, a second.
+const MOST_A_SECOND: u64 = 50_000_000;
+
 /// What a nominal load is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
@@ -72,6 +75,25 @@ impl Model {
             return refuse(
                 "--reads and --writes are at most 1000000 at the multiple 1; use --multiple".into(),
             );
+        }
+        Ok(())
+    }
+
+    /// Whether the rates of a multiple can be kept at all.
+    pub fn check_at(&self, multiple: u64) -> Result<(), LoadError> {
+        let most = self.reads.max(self.writes);
+        if most.checked_mul(multiple).is_none_or(|rate| rate > MOST_A_SECOND) {
+            return Err(LoadError(format!(
+                "at the multiple {multiple} more than {MOST_A_SECOND} requests a second would be due; lower it, --search-limit, \
+                 --reads or --writes"
+            )));
+        }
+        if self.writes > 0 && self.rates(multiple).large.is_none() {
+            return Err(LoadError(
+                "so few and small writes fill a large block in a quarter of an hour or more: raise --writes or \
+                 --record-size, or lower --large-block"
+                    .into(),
+            ));
         }
         Ok(())
     }
@@ -142,5 +164,9 @@ mod tests {
             Model { reads: 1_000_001, ..nominal() },
         ];
         wrong.iter().for_each(|model| assert!(model.check().is_err(), "{model:?}"));
+        assert!(nominal().check_at(25_000).is_ok());
+        assert!(nominal().check_at(25_001).is_err() && nominal().check_at(u64::MAX).is_err());
+        let rare = Model { record_size: 1, writes: 1, large_block: 8 << 20, ..nominal() };
+        assert!(rare.check_at(1).is_err(), "a rate that is none must not become no load");
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How much is read at once, in bytes.
-const READ: usize = 256 << 10;
+const READ: usize = 64 << 10;
 /// A reply that is larger than this is not one of ours, in bytes.
 pub const REPLY_LIMIT: usize = 1 << 30;
 /// How long a server may take to accept a connection.

@@ -159,7 +159,8 @@ pub struct Workload<'a> {
 impl<'a> Workload<'a> {
     /// The part of worker `worker` of `workers`, in a run that begins with `count` records.
     pub fn new(shared: &'a Shared, worker: usize, workers: usize, count: u64, slots: usize) -> Workload<'a> {
-        let share = |all: u64| (all + workers as u64 - 1 - worker as u64) / workers as u64;
+        let (worker_id, count_all) = (worker as u64, workers as u64);
+        let share = |all: u64| all / count_all + u64::from(worker_id < all % count_all);
         Workload {
             shared,
             worker,
