@@ -199,7 +199,7 @@ fn scenario_29_damage_to_the_newest_version_in_an_open_block_is_never_answered_w
                 };
                 let victims: Vec<u32> = open.records.iter().filter(touches).map(|other| other.key).collect();
                 let unreadable = device(whole.clone());
-                unreadable.fail_reads(vec![lost.start as u64..lost.end as u64]);
+                unreadable.fail_reads(std::iter::once(lost.start as u64..lost.end as u64).collect());
                 let context = format!("{record:?}, {lost:?} cannot be read, checkpoint {with_checkpoint}");
                 let errors = check(&unreadable, &victims, with_checkpoint, &context);
                 assert_eq!(errors, victims.len(), "{context}");
