@@ -45,6 +45,13 @@ impl Aerolith {
             ..NamespaceConfig::in_file("bench", dir.join("aerolith.data"), size)
         };
         let engine = Engine::open(Config::of(namespace))?;
+        if let Some(found) = engine.recovery("bench").filter(|found| found.records > 0) {
+            let way = found.checkpoint.map_or("all blocks".into(), |number| format!("checkpoint {number}"));
+            eprintln!(
+                "aerolith: {} records from {way}, {} of {} blocks listed, {} ms",
+                found.records, found.listed_blocks, found.blocks, found.elapsed_ms
+            );
+        }
         Ok(Aerolith { namespace: engine.namespace("bench")?, engine: Some(engine), in_ring })
     }
 
