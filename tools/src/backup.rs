@@ -35,8 +35,8 @@ pub struct Backup {
     /// How hard to compress, 1 (fast) to 19 (small).
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     level: i32,
-    /// Bytes of records a second, so that others are not disturbed; 0: as fast as it goes. Takes K, M, G.
-    #[arg(long, default_value = "0", value_parser = parse_size)]
+    /// Bytes of records a second, so that others are not disturbed; 0: as fast as it goes.
+    #[arg(long, default_value = "0", value_parser = crate::load::flag::size)]
     rate: u64,
     /// Leave out records that are damaged, and say how many, instead of giving up.
     #[arg(long)]
@@ -62,23 +62,6 @@ pub enum FailedBackup {
     File { path: PathBuf, source: io::Error },
     #[error("{} is there already: to replace it, say --force", .0.display())]
     Exists(PathBuf),
-}
-
-/// Bytes, with K, M, G or T for powers of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.strip_suffix(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']) {
-        Some(digits) => (digits, text[digits.len()..].to_ascii_uppercase()),
-        None => (text, String::new()),
-    };
-    let shift = match shift.as_str() {
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => 0,
-    };
-    let size = digits.parse::<u64>().ok().and_then(|size| size.checked_mul(1 << shift));
-    size.ok_or_else(|| format!("'{text}' is no size: write 500000, 64K, 10M or 2G"))
 }
 
 /// Where a backup goes.
@@ -231,20 +214,5 @@ impl Backup {
             written: done.written,
             progress,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_size;
-
-    #[test]
-    fn a_size_has_a_unit_or_none() {
-        assert_eq!(parse_size("12"), Ok(12));
-        assert_eq!(parse_size("3k"), Ok(3072));
-        assert_eq!(parse_size("2G"), Ok(2 << 30));
-        for wrong in ["", "K", "1.5G", "-1", "99999999999T", "1KB"] {
-            assert!(parse_size(wrong).is_err(), "{wrong}");
-        }
     }
 }

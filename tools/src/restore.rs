@@ -5,7 +5,7 @@
 //! identity of its device set, so one that has been made anew since is not taken for the one that was half filled. The file is
 //! removed when the restore is complete.
 
-use crate::backup::parse_size;
+use crate::load::flag;
 use crate::local::{self, LocalError};
 use crate::progress::Progress;
 use crate::remote::{self, DEFAULT_SERVER, Remote, RemoteError};
@@ -32,8 +32,8 @@ pub struct Restore {
     /// Instead of a server: the data files, or devices, of one namespace. No server may have them open.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     engine: Vec<PathBuf>,
-    /// How large each data file should be that is not there yet. Takes K, M, G.
-    #[arg(long, requires = "engine", value_parser = parse_size)]
+    /// How large each data file should be that is not there yet.
+    #[arg(long, requires = "engine", value_parser = flag::size)]
     size: Option<u64>,
     /// The namespace to write to, if it has another name than the backup's.
     #[arg(long)]
@@ -48,7 +48,7 @@ pub struct Restore {
     #[arg(long)]
     restart: bool,
     /// Bytes of the backup between two moments at which the target says that all is durable.
-    #[arg(long, default_value = "16M", value_parser = parse_batch)]
+    #[arg(long, default_value = "16MiB", value_parser = parse_batch)]
     batch: usize,
     /// Show no progress.
     #[arg(long, short)]
@@ -59,9 +59,9 @@ pub struct Restore {
 const BATCH_LIMIT: u64 = 28 << 20;
 
 fn parse_batch(text: &str) -> Result<usize, String> {
-    match parse_size(text)? {
+    match flag::size(text)? {
         size @ 1..=BATCH_LIMIT => Ok(size as usize),
-        _ => Err(format!("a batch has 1 byte to {}M", BATCH_LIMIT >> 20)),
+        _ => Err(format!("a batch has 1 byte to {}MiB", BATCH_LIMIT >> 20)),
     }
 }
 

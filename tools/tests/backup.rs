@@ -258,7 +258,7 @@ fn a_backup_under_load_is_restored_elsewhere_record_by_record() {
     // Into a file that is made for it, from standard output to standard input.
     let target = dir.path().join("made.data");
     let (code, _, err) =
-        aerolith(&["restore", "--engine", text(&target), "--size", "256M", "--from", text(&file)]);
+        aerolith(&["restore", "--engine", text(&target), "--size", "256MiB", "--from", text(&file)]);
     assert_eq!(code, Some(0), "{err}");
     assert_eq!(records_of(&target, "test"), saved);
 
@@ -304,7 +304,7 @@ fn a_restore_that_was_interrupted_goes_on_where_it_was() {
     // One that breaks in the middle of a restore leaves a note, and the next restore goes on there.
     let to = Running::new();
     let server = breaking(to.server.admin_addr().unwrap(), size * 2 / 3);
-    let arguments = ["restore", "--batch", "200K", "--from", text(&file), "--server"];
+    let arguments = ["restore", "--batch", "200KiB", "--from", text(&file), "--server"];
     let restore = |server: &str, more: &[&str]| aerolith(&[&arguments[..], &[server], more].concat());
     let (code, _, err) = restore(&server, &[]);
     assert_eq!(code, Some(1), "{err}");
@@ -332,7 +332,7 @@ fn a_restore_that_was_interrupted_goes_on_where_it_was() {
     // From standard input, cut off: the note is where it was asked for.
     let (target, state) = (dir.path().join("c.data"), dir.path().join("state"));
     let run = |bytes: &[u8]| {
-        let arguments = ["restore", "--batch", "200K", "--from", "-", "--size", "256M"];
+        let arguments = ["restore", "--batch", "200KiB", "--from", "-", "--size", "256MiB"];
         let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_aerolith"))
             .args(arguments)
             .args(["--engine", text(&target), "--resume", text(&state)])
@@ -378,11 +378,11 @@ fn what_cannot_be_done_is_said_and_leaves_nothing() {
         failed(&[&["restore", "--engine", text(target), "--from", text(from)], more].concat(), why);
     };
     restore(&path("new.data"), &file, &[], "say how large with --size");
-    restore(&path("new.data"), &data, &["--size", "64M"], "this is no backup");
+    restore(&path("new.data"), &data, &["--size", "64MiB"], "this is no backup");
     // A file that was cut off is refused before anything is written.
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(path("cut"), &bytes[..bytes.len() - 1]).unwrap();
-    restore(&path("new.data"), &path("cut"), &["--size", "64M"], "cut off");
+    restore(&path("new.data"), &path("cut"), &["--size", "64MiB"], "cut off");
     assert!(!path("new.data").exists());
     // A target that is full says so; what was written stays.
     let small = NamespaceConfig {

@@ -51,7 +51,7 @@ pub(super) async fn backup(
 ) -> Response {
     let namespace = match admin.namespace(asked.namespace.as_deref()) {
         Ok(namespace) => namespace,
-        Err(refused) => return *refused,
+        Err((status, why)) => return refused(status, why),
     };
     if !(1..=19).contains(&asked.level) {
         return refused(StatusCode::BAD_REQUEST, format!("level is {}, 1 to 19 are allowed", asked.level));

@@ -88,13 +88,11 @@ fn refused(status: StatusCode, why: impl Display) -> Response {
 
 impl Admin {
     /// A namespace by its name, or the only one.
-    fn namespace(&self, name: Option<&str>) -> Result<Namespace, Box<Response>> {
+    fn namespace(&self, name: Option<&str>) -> Result<Namespace, (StatusCode, String)> {
         let Some(store) = self.shared.opening.store() else {
-            return Err(
-                refused(StatusCode::SERVICE_UNAVAILABLE, "the data is not there yet: see /ready").into()
-            );
+            return Err((StatusCode::SERVICE_UNAVAILABLE, "the data is not there yet: see /ready".into()));
         };
-        store.namespace(name).map_err(|error| refused(StatusCode::NOT_FOUND, error).into())
+        store.namespace(name).map_err(|error| (StatusCode::NOT_FOUND, error.to_string()))
     }
 
     fn figures(&self) -> Figures {

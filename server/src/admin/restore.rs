@@ -69,7 +69,7 @@ pub(super) async fn restore(
     let name = asked.namespace.unwrap_or_else(|| header.namespace().to_owned());
     let namespace = match admin.namespace(Some(&name)) {
         Ok(namespace) => namespace,
-        Err(refused) => return *refused,
+        Err((status, why)) => return refused(status, why),
     };
     let mode = match asked.policy {
         Policy::Replace => RestoreMode::Replace,
