@@ -11,7 +11,7 @@ use aerolith_engine::LocalRing;
 use aerolith_engine::backup::{BackupError, BackupOptions, BackupReader, write_backup};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Takes a consistent backup: of a running server while it is written to, or of data files that no server has open.
@@ -71,16 +71,16 @@ enum Target {
 }
 
 impl Target {
-    fn open(path: &PathBuf, is_forced: bool) -> Result<Target, FailedBackup> {
+    fn open(path: &Path, is_forced: bool) -> Result<Target, FailedBackup> {
         if path.as_os_str() == "-" {
             return Ok(Target::Stdout(BufWriter::new(io::stdout().lock())));
         }
         if path.exists() && !is_forced {
-            return Err(FailedBackup::Exists(path.clone()));
+            return Err(FailedBackup::Exists(path.to_owned()));
         }
         let part = PathBuf::from(format!("{}.part", path.display()));
         match File::create(&part) {
-            Ok(file) => Ok(Target::File { part, path: path.clone(), out: BufWriter::new(file) }),
+            Ok(file) => Ok(Target::File { part, path: path.to_owned(), out: BufWriter::new(file) }),
             Err(source) => Err(FailedBackup::File { path: part, source }),
         }
     }
@@ -98,7 +98,7 @@ impl Target {
                 std::fs::rename(&part, &path).map_err(failed)?;
                 // The name, too, must outlast a power cut.
                 let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let directory = directory.unwrap_or(std::path::Path::new("."));
+                let directory = directory.unwrap_or(Path::new("."));
                 File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
             }
         }
@@ -145,7 +145,7 @@ impl Backup {
     pub fn run(&self) -> Result<(), FailedBackup> {
         let mut target = Target::open(&self.to, self.force)?;
         let taken =
-            if self.engine.is_empty() { self.from_server(&mut target) } else { self.from_files(&mut target) };
+            if self.engine.is_empty() { self.of_server(&mut target) } else { self.of_files(&mut target) };
         match taken {
             Ok(taken) => {
                 target.finish()?;
@@ -163,7 +163,7 @@ impl Backup {
         }
     }
 
-    fn from_server(&self, target: &mut Target) -> Result<Taken, FailedBackup> {
+    fn of_server(&self, target: &mut Target) -> Result<Taken, FailedBackup> {
         let remote = Remote::new(&self.server);
         let mut path =
             format!("/backup?level={}&rate={}&skip_damaged={}", self.level, self.rate, self.skip_damaged);
@@ -187,7 +187,7 @@ impl Backup {
         Ok(Taken { namespace, records, damaged: trailer.damaged_count, written: reader.offset(), progress })
     }
 
-    fn from_files(&self, target: &mut Target) -> Result<Taken, FailedBackup> {
+    fn of_files(&self, target: &mut Target) -> Result<Taken, FailedBackup> {
         let (engine, namespace) = local::open(&self.engine, None)?;
         // With a ring of its own this thread has many reads in flight; without, one at a time.
         let ring = LocalRing::install(64).ok();

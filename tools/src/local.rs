@@ -4,7 +4,7 @@ use crate::source;
 use aerolith_engine::device::OpenError;
 use aerolith_engine::volume::{HeaderError, read_header};
 use aerolith_engine::{Config, DeviceConfig, Engine, Error, Namespace, NamespaceConfig};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why data files could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum LocalError {
 }
 
 /// The namespace that a file's header names; none where the file is not there or blank.
-pub fn namespace_in(path: &PathBuf) -> Result<Option<(String, u32)>, LocalError> {
+pub fn namespace_in(path: &Path) -> Result<Option<(String, u32)>, LocalError> {
     if !path.exists() {
         return Ok(None);
     }

@@ -79,7 +79,7 @@ fn value(key: &str, version: u64) -> String {
 fn still(id: u64) -> Vec<Vec<u8>> {
     let key = format!("still:{id}");
     let mut words = vec![b"SET".to_vec(), key.clone().into_bytes(), value(&key, id).into_bytes()];
-    if id % 3 == 0 {
+    if id.is_multiple_of(3) {
         words.extend([b"PXAT".to_vec(), expiry(id).to_string().into_bytes()]);
     }
     words
@@ -231,7 +231,7 @@ fn a_backup_under_load_is_restored_elsewhere_record_by_record() {
                 assert_eq!(u64::from(record.generation), version + 1, "{name}");
                 versions.push(version);
             } else {
-                let expires_ms = if id % 3 == 0 { expiry(id) } else { 0 };
+                let expires_ms = if id.is_multiple_of(3) { expiry(id) } else { 0 };
                 assert_eq!((record.generation, record.expires_ms), (1, expires_ms), "{name}");
             }
         }

@@ -112,7 +112,7 @@ impl Top {
             if !keys.is_paused && Instant::now() >= due {
                 match remote.get("/stats") {
                     Ok(figures) => {
-                        before = std::mem::replace(&mut now, Some(Sample::of(&figures)));
+                        before = now.replace(Sample::of(&figures));
                         trouble = None;
                     }
                     Err(error) => trouble = Some(error.to_string()),
