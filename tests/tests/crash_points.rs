@@ -313,8 +313,8 @@ fn a_cut_while_a_set_is_formatted_leaves_one_that_opens() {
     devices.iter().for_each(|device| device.record());
     let mut world = World::of(&devices);
     world.open();
-    // Room for the roots and two header copies each, device by device, then each is opened for writing.
-    let order = [0, 0, 0, 1, 1, 1, 0, 1];
+    // Room for the roots and two header copies each, device by device; then each is opened for writing, and that is confirmed.
+    let order = [0, 0, 0, 1, 1, 1, 0, 1, 0, 1];
     assert_eq!(devices.iter().map(|device| device.recorded_count()).sum::<usize>(), order.len());
     for done in 0..=order.len() {
         for survival in [Survival::None, Survival::All] {
