@@ -1,10 +1,10 @@
 //! A lane to a device: reads and writes in flight on a ring of the worker's own.
 
 use crate::load::LoadError;
-use crate::load::clock::{Clock, gap};
+use crate::load::clock::Clock;
+use crate::load::flight::Flight;
 use crate::load::lane::{Answer, Lane, Outcome};
 use aerolith_engine::device::{self, AlignedBuffer, Device, FileDevice, LocalRing, Request, Ticket};
-use futures_util::stream::{FuturesUnordered, Stream};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::future::Future;
@@ -62,13 +62,11 @@ impl Future for Flying {
     }
 }
 
-/// The lane. Requests go before the ring does.
+/// The lane.
 pub struct DeviceLane {
-    flying: FuturesUnordered<Flying>,
-    ring: LocalRing,
+    flight: Flight<Flying>,
     device: Arc<FileDevice>,
     data: Arc<Data>,
-    clock: Arc<dyn Clock>,
     depth: usize,
 }
 
@@ -84,7 +82,7 @@ impl DeviceLane {
             LoadError(format!("certify needs io_uring, which is not to be had here: {error}"))
         })?;
         let (device, data) = (device.clone(), data.clone());
-        Ok(DeviceLane { flying: FuturesUnordered::new(), ring, device, data, clock, depth })
+        Ok(DeviceLane { flight: Flight::new(ring, clock), device, data, depth })
     }
 }
 
@@ -114,30 +112,14 @@ impl Lane<Io> for DeviceLane {
                 }
             }
         };
-        self.flying.push(Flying { slot, ticket: self.device.submit(request) });
+        self.flight.push(Flying { slot, ticket: self.device.submit(request) });
         Ok(())
     }
 
     fn poll(&mut self, until_ns: u64, answers: &mut dyn FnMut(Answer<'_>)) -> Result<(), LoadError> {
-        let waker = self.ring.waker();
-        let mut context = Context::from_waker(&waker);
-        let mut any = false;
-        loop {
-            while let Poll::Ready(Some((slot, answer))) = Pin::new(&mut self.flying).poll_next(&mut context) {
-                any = true;
-                let at_ns = self.clock.now_ns();
-                match answer.result {
-                    Ok(()) => answers(Answer { slot, at_ns, outcome: Outcome::Done(true) }),
-                    Err(error) => {
-                        answers(Answer { slot, at_ns, outcome: Outcome::Failed(&error.to_string()) })
-                    }
-                }
-            }
-            let wait = gap(self.clock.now_ns(), until_ns);
-            if any || wait.is_zero() {
-                return self.ring.submit().map_err(|error| LoadError(format!("io_uring: {error}")));
-            }
-            self.ring.wait(Some(wait)).map_err(|error| LoadError(format!("io_uring: {error}")))?;
-        }
+        self.flight.poll(until_ns, |at_ns, (slot, answer)| match answer.result {
+            Ok(()) => answers(Answer { slot, at_ns, outcome: Outcome::Done(true) }),
+            Err(error) => answers(Answer { slot, at_ns, outcome: Outcome::Failed(&error.to_string()) }),
+        })
     }
 }

@@ -5,6 +5,7 @@
 
 use super::LoadError;
 use super::clock::{Clock, gap};
+use super::flight::Flight;
 use super::lane::{Answer, Lane, Outcome};
 use super::mix::Operation;
 use super::target::{COUNT_KEY, LaneSize, Request, StoreLane, Target, write_key};
@@ -12,11 +13,9 @@ use aerolith_engine::{
     AsyncNamespace, Engine, Error, Exists, Key, LocalRing, Namespace, Record, ScanPoint, Ttl, Value,
     WritePolicy,
 };
-use futures_util::stream::{FuturesUnordered, Stream};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// The set of the count of records.
@@ -102,7 +101,7 @@ impl Target for Embedded {
             ))
         })?;
         let store = AsyncStore { namespace: store.namespace.to_async(), store };
-        Ok(Box::new(Futures { flying: FuturesUnordered::new(), ring, store, clock, depth: size.depth }))
+        Ok(Box::new(Futures { flight: Flight::new(ring, clock), store, depth: size.depth }))
     }
 
     fn load_depth(&self) -> usize {
@@ -243,12 +242,10 @@ struct AsyncStore {
 
 type Flying = Pin<Box<dyn Future<Output = (usize, Held)>>>;
 
-/// Futures on this thread's ring. They go before the ring does.
+/// Futures on this thread's ring.
 struct Futures {
-    flying: FuturesUnordered<Flying>,
-    ring: LocalRing,
+    flight: Flight<Flying>,
     store: AsyncStore,
-    clock: Arc<dyn Clock>,
     depth: usize,
 }
 
@@ -293,7 +290,7 @@ impl Lane<Request> for Futures {
 
     fn submit(&mut self, slot: usize, request: Request) -> Result<(), LoadError> {
         let store = self.store.clone();
-        self.flying.push(Box::pin(async move {
+        self.flight.push(Box::pin(async move {
             let held = store.carry_out(request).await;
             (slot, held.unwrap_or_else(|error| Held::Failed(error.to_string())))
         }));
@@ -301,20 +298,6 @@ impl Lane<Request> for Futures {
     }
 
     fn poll(&mut self, until_ns: u64, answers: &mut dyn FnMut(Answer<'_>)) -> Result<(), LoadError> {
-        let waker = self.ring.waker();
-        let mut context = Context::from_waker(&waker);
-        let mut any = false;
-        loop {
-            while let Poll::Ready(Some((slot, held))) = Pin::new(&mut self.flying).poll_next(&mut context) {
-                any = true;
-                hand_over(slot, self.clock.now_ns(), &held, answers);
-            }
-            let wait = gap(self.clock.now_ns(), until_ns);
-            if any || wait.is_zero() {
-                // What was queued meanwhile must not wait for the next time there is nothing else to do.
-                return self.ring.submit().map_err(|error| LoadError(format!("io_uring: {error}")));
-            }
-            self.ring.wait(Some(wait)).map_err(|error| LoadError(format!("io_uring: {error}")))?;
-        }
+        self.flight.poll(until_ns, |at_ns, (slot, held)| hand_over(slot, at_ns, &held, answers))
     }
 }

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod crew;
 pub mod embedded;
 pub mod flag;
+pub mod flight;
 pub mod history;
 pub mod keys;
 pub mod lane;
